@@ -1,0 +1,165 @@
+//! What the operator wants, validated and with every default filled in: all that the rest of the program sees.
+//!
+//! Owns [`Config`] and the [`Diagnostic`]s that explain why a file is none. Refuses to know TOML, files and
+//! environment variables (`native`, `load`) and everything that happens at run time.
+
+pub mod native;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use checks::CheckSpec;
+
+use crate::model::{RealId, RealSettings, VirtualId, VirtualSettings};
+
+/// A complete, valid configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Which dataplane to use.
+    pub dataplane: DataplaneChoice,
+    /// Where to serve metrics and status; `None` serves nothing.
+    pub http: Option<SocketAddr>,
+    /// How much to log.
+    pub log: LogLevel,
+    /// How to write the log.
+    pub log_format: LogFormat,
+    /// Whether a change of the file on disk is a reload.
+    pub autoreload: bool,
+    /// What happens to the table when the daemon ends.
+    pub on_exit: OnExit,
+    /// How often the table is compared with what is wanted.
+    pub resync: Duration,
+    /// The farm, in the order of the file.
+    pub virtuals: Vec<VirtualConfig>,
+}
+
+/// `dataplane = "auto"`, `"ipvs"` or `"proxy"`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DataplaneChoice {
+    /// IPVS where the kernel has it and the capability is there, otherwise the proxy.
+    #[default]
+    Auto,
+    /// IPVS or nothing.
+    Ipvs,
+    /// The TCP forwarder in this process.
+    Proxy,
+}
+
+/// `log = "error"` to `"trace"`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogLevel {
+    /// What needs a person.
+    Error,
+    /// What may need one.
+    Warn,
+    /// Each change of state and of the table.
+    #[default]
+    Info,
+    /// Each check.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// `log_format = "text"` or `"json"`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One line an event, for people and the journal.
+    #[default]
+    Text,
+    /// One JSON object an event.
+    Json,
+}
+
+/// `on_exit = "keep"` or `"remove"`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnExit {
+    /// The table stays and goes on balancing by the last weights.
+    #[default]
+    Keep,
+    /// Our virtuals are deleted, nobody else's.
+    Remove,
+}
+
+/// One virtual service and its real servers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VirtualConfig {
+    /// What people call it; unique.
+    pub name: String,
+    /// What the kernel calls it; unique.
+    pub id: VirtualId,
+    /// How it balances.
+    pub settings: VirtualSettings,
+    /// Whether a server that is down stays in the table with weight 0 (true) or is drained and deleted.
+    pub quiescent: bool,
+    /// How long the connections of a removed server may go on before it is deleted.
+    pub drain: Duration,
+    /// Who serves while no real server can; never checked.
+    pub fallback: Option<(RealId, RealSettings)>,
+    /// What only the proxy dataplane can do.
+    pub proxy: ProxyOptions,
+    /// Who serves; ids are unique.
+    pub reals: Vec<RealConfig>,
+}
+
+/// One real server of one virtual.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RealConfig {
+    /// Address and port.
+    pub id: RealId,
+    /// Settings with the base weight, which it gets when it is well.
+    pub settings: RealSettings,
+    /// How to find out whether it is well; `None` takes it for well always.
+    pub check: Option<CheckPlan>,
+}
+
+/// A check and its pace. Equal plans are one task with one health, across virtuals and reloads.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CheckPlan {
+    /// What to ask.
+    pub spec: CheckSpec,
+    /// Time from start to start while the answer does not change.
+    pub interval: Duration,
+    /// Time from start to start while a change is being confirmed.
+    pub retry: Duration,
+    /// Failures in a row that make a server down.
+    pub fall: u32,
+    /// Successes in a row that make it up again.
+    pub rise: u32,
+}
+
+/// Options of the proxy dataplane that no kernel table has a place for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProxyOptions {
+    /// Header that tells the real server who the client is.
+    pub protocol: Option<ProxyProtocol>,
+    /// A session in which nothing moves for this long is closed.
+    pub idle: Duration,
+}
+
+/// Versions of HAProxy's PROXY protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyProtocol {
+    /// One line of text.
+    V1,
+    /// Binary.
+    V2,
+}
+
+/// One problem of a configuration, where it is and what would be right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// Where; `None` for a problem of the whole file.
+    pub place: Option<Place>,
+    /// What is wrong, with the value, and what would be right: one sentence, no final full stop.
+    pub message: String,
+}
+
+/// A place in a configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A byte range of the file's text.
+    Text(std::ops::Range<usize>),
+    /// An environment variable, by its name.
+    Environment(String),
+}

@@ -1,0 +1,1 @@
+//! The TOML schema and its lowering to `Config`.

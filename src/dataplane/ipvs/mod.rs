@@ -1,0 +1,1 @@
+//! IPVS in the kernel.

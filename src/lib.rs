@@ -1,0 +1,5 @@
+//! smtp-director: an SMTP-aware director for a farm of Postfix servers.
+
+pub mod config;
+pub mod dataplane;
+pub mod model;

@@ -1,0 +1,8 @@
+//! All that opens a socket or runs a binary. One target, so that it links once.
+
+mod checks;
+mod config;
+mod contract;
+mod daemon;
+mod lab;
+mod proxy;
