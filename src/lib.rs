@@ -2,4 +2,8 @@
 
 pub mod config;
 pub mod dataplane;
+pub mod health;
 pub mod model;
+pub mod reconcile;
+pub mod state;
+pub mod weight;

@@ -1,0 +1,478 @@
+//! What the director knows, and the table that follows from it.
+//!
+//! Owns [`State`]: the configuration, the health of every check, and what is on its way out. Refuses to know
+//! sockets, tasks and who carries the table; time is an argument. Cannot fail.
+//!
+//! One law covers a removed server, a removed virtual, a server that is down without `quiescent`, and a
+//! fallback that is no longer needed: a destination that is in the table but not wanted gets weight 0 first
+//! and is deleted when its active connections are gone, or when the drain time has passed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use checks::Failure;
+
+use crate::config::{CheckPlan, Config, RealConfig, VirtualConfig};
+use crate::health;
+use crate::model::{Dump, RealId, RealSettings, Table, Virtual, VirtualId, Weight};
+use crate::weight::{Member, weigh};
+
+/// What the last outcomes of a check came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Finding {
+    /// Up, down or unknown.
+    pub state: health::State,
+    /// When it became so; `None` before the first outcome that meant anything.
+    pub since: Option<Instant>,
+    /// Why it failed last.
+    pub failure: Option<Failure>,
+    /// How long the last check took.
+    pub took: Duration,
+}
+
+/// All that decides the table.
+#[derive(Debug)]
+pub struct State {
+    config: Config,
+    findings: BTreeMap<CheckPlan, Finding>,
+    /// Destinations in the table that are not wanted, and since when.
+    leaving: BTreeMap<(VirtualId, RealId), Instant>,
+    /// Virtuals that an earlier configuration had and that still drain, with their drain time.
+    retired: BTreeMap<VirtualId, Duration>,
+}
+
+impl State {
+    /// Nothing is known yet.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        let mut state =
+            Self { config, findings: BTreeMap::new(), leaving: BTreeMap::new(), retired: BTreeMap::new() };
+        state.findings = state.fresh_findings();
+        state
+    }
+
+    /// The configuration in force.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Every check that is wanted, each once.
+    pub fn checks(&self) -> impl Iterator<Item = &CheckPlan> {
+        self.findings.keys()
+    }
+
+    /// What is known by a check that is wanted.
+    #[must_use]
+    pub fn finding(&self, plan: &CheckPlan) -> Option<&Finding> {
+        self.findings.get(plan)
+    }
+
+    /// What is known of a real server; one without a check is always up.
+    #[must_use]
+    pub fn state_of(&self, real: &RealConfig) -> health::State {
+        state_of(real, &self.findings)
+    }
+
+    /// The virtuals that are ours to change.
+    #[must_use]
+    pub fn owned(&self) -> BTreeSet<VirtualId> {
+        self.config.virtuals.iter().map(|v| v.id).chain(self.retired.keys().copied()).collect()
+    }
+
+    /// Whether something waits for its connections to end.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        !self.leaving.is_empty() || !self.retired.is_empty()
+    }
+
+    /// Since when a destination waits for its connections to end.
+    #[must_use]
+    pub fn leaving_since(&self, id: &VirtualId, real: &RealId) -> Option<Instant> {
+        self.leaving.get(&(*id, *real)).copied()
+    }
+
+    /// Whether every check had an outcome that meant something.
+    #[must_use]
+    pub fn knows_all(&self) -> bool {
+        self.findings.values().all(|finding| finding.state != health::State::Unknown)
+    }
+
+    /// Takes a finding over; one of a check that is not wanted any more is dropped.
+    pub fn absorb(&mut self, plan: &CheckPlan, finding: Finding) {
+        if let Some(known) = self.findings.get_mut(plan) {
+            *known = finding;
+        }
+    }
+
+    /// Takes a new configuration over, whole. Equal checks keep what is known; virtuals that are gone retire.
+    pub fn reconfigure(&mut self, config: Config) {
+        let old = std::mem::replace(&mut self.config, config);
+        let mut fresh = self.fresh_findings();
+        for (plan, finding) in std::mem::take(&mut self.findings) {
+            if let Some(slot) = fresh.get_mut(&plan) {
+                *slot = finding;
+            }
+        }
+        self.findings = fresh;
+        self.retired.extend(old.virtuals.iter().map(|v| (v.id, v.drain)));
+        for kept in &self.config.virtuals {
+            self.retired.remove(&kept.id);
+        }
+    }
+
+    fn fresh_findings(&self) -> BTreeMap<CheckPlan, Finding> {
+        let reals = self.config.virtuals.iter().flat_map(|v| &v.reals);
+        reals.filter_map(|real| real.check.clone()).map(|plan| (plan, Finding::default())).collect()
+    }
+
+    /// The table that should be, given the one that is. Remembers what has begun to leave.
+    pub fn desired(&mut self, now: Instant, actual: &Dump) -> Table {
+        self.retired.retain(|id, _| actual.table.virtuals.contains_key(id));
+        let mut was_leaving = std::mem::take(&mut self.leaving);
+        let mut leave = |id: &VirtualId, drain: Duration, want: &mut Virtual| {
+            let Some(have) = actual.table.virtuals.get(id) else { return };
+            for (real, settings) in &have.reals {
+                if want.reals.contains_key(real) {
+                    continue;
+                }
+                let since = was_leaving.remove(&(*id, *real)).unwrap_or(now);
+                // Weight 0 comes first: with weight, a connection could begin between the dump and the deletion.
+                let idle = !settings.weight.takes_connections() && actual.active(id, real) == 0;
+                if !idle && now.duration_since(since) < drain {
+                    want.reals.insert(*real, RealSettings { weight: Weight::ZERO, ..*settings });
+                    self.leaving.insert((*id, *real), since);
+                }
+            }
+        };
+
+        let mut table = Table::default();
+        for (id, drain) in &self.retired {
+            if let Some(have) = actual.table.virtuals.get(id) {
+                let mut want = Virtual::new(have.settings.clone());
+                leave(id, *drain, &mut want);
+                if !want.reals.is_empty() {
+                    table.virtuals.insert(*id, want);
+                }
+            }
+        }
+        for config in &self.config.virtuals {
+            let mut want = wanted(config, &self.findings, actual.table.virtuals.get(&config.id));
+            leave(&config.id, config.drain, &mut want);
+            table.virtuals.insert(config.id, want);
+        }
+        table
+    }
+}
+
+fn state_of(real: &RealConfig, findings: &BTreeMap<CheckPlan, Finding>) -> health::State {
+    match &real.check {
+        None => health::State::Up,
+        Some(plan) => findings.get(plan).map_or(health::State::Unknown, |finding| finding.state),
+    }
+}
+
+/// One virtual as it should be, without what is leaving.
+fn wanted(
+    config: &VirtualConfig,
+    findings: &BTreeMap<CheckPlan, Finding>,
+    have: Option<&Virtual>,
+) -> Virtual {
+    let now = |real: &RealId| have.and_then(|have| have.reals.get(real));
+    let mut want = Virtual::new(config.settings.clone());
+    let mut all_known = true;
+    for real in &config.reals {
+        let state = state_of(real, findings);
+        all_known &= state != health::State::Unknown;
+        let weight = match weigh(Member { base: real.settings.weight, state }) {
+            Some(_) if state == health::State::Down && !config.quiescent => None,
+            Some(weight) => Some(weight),
+            None => now(&real.id).map(|settings| settings.weight),
+        };
+        if let Some(weight) = weight {
+            want.reals.insert(real.id, RealSettings { weight, ..real.settings });
+        }
+    }
+    if let Some((fallback, settings)) = config.fallback {
+        let served = want.reals.values().any(|s| s.weight.takes_connections());
+        let keep = now(&fallback).is_some_and(|settings| settings.weight.takes_connections());
+        if !served && (all_known || keep) {
+            want.reals.insert(fallback, settings);
+        }
+    }
+    want
+}
+
+#[cfg(test)]
+mod tests {
+    use checks::{CheckSpec, Kind};
+
+    use super::*;
+    use crate::config::{DataplaneChoice, LogFormat, LogLevel, OnExit, ProxyOptions};
+    use crate::model::{Forward, Protocol, Scheduler, SchedulerFlags, VirtualSettings};
+    use crate::reconcile::diff;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const FALLBACK: u8 = 9;
+
+    fn real_id(n: u8) -> RealId {
+        RealId(([10, 0, 0, n], 25).into())
+    }
+
+    fn settings(weight: u32) -> RealSettings {
+        RealSettings {
+            forward: Forward::Gate,
+            weight: Weight(weight),
+            upper_threshold: 0,
+            lower_threshold: 0,
+        }
+    }
+
+    fn plan(n: u8) -> CheckPlan {
+        CheckPlan {
+            spec: CheckSpec {
+                target: real_id(n).0,
+                kind: Kind::Connect,
+                deadline: SECOND,
+                connect_timeout: SECOND,
+            },
+            interval: SECOND,
+            retry: SECOND,
+            fall: 3,
+            rise: 2,
+        }
+    }
+
+    fn virtual_id() -> VirtualId {
+        VirtualId::Address { protocol: Protocol::Tcp, address: ([10, 0, 0, 100], 25).into() }
+    }
+
+    fn farm(reals: &[u8]) -> Config {
+        let reals = reals.iter().map(|n| RealConfig {
+            id: real_id(*n),
+            settings: settings(5),
+            check: Some(plan(*n)),
+        });
+        Config {
+            dataplane: DataplaneChoice::Auto,
+            http: None,
+            log: LogLevel::Info,
+            log_format: LogFormat::Text,
+            autoreload: false,
+            on_exit: OnExit::Keep,
+            resync: SECOND,
+            virtuals: vec![VirtualConfig {
+                name: "mail".to_owned(),
+                id: virtual_id(),
+                settings: VirtualSettings {
+                    scheduler: Scheduler::Wlc,
+                    flags: SchedulerFlags::NONE,
+                    one_packet: false,
+                    persistence: None,
+                },
+                quiescent: true,
+                drain: 60 * SECOND,
+                fallback: None,
+                proxy: ProxyOptions { protocol: None, idle: SECOND },
+                reals: reals.collect(),
+            }],
+        }
+    }
+
+    /// A state beside the table that it drives.
+    struct Play {
+        state: State,
+        dump: Dump,
+        now: Instant,
+    }
+
+    impl Play {
+        fn new(config: Config) -> Self {
+            #[expect(clippy::disallowed_methods, reason = "any instant will do as the start")]
+            let now = Instant::now();
+            Self { state: State::new(config), dump: Dump::default(), now }
+        }
+
+        fn sees(&mut self, n: u8, state: health::State) {
+            self.state.absorb(&plan(n), Finding { state, ..Finding::default() });
+        }
+
+        fn active(&mut self, n: u8, connections: u32) {
+            self.dump.counters.reals.entry((virtual_id(), real_id(n))).or_default().active = connections;
+        }
+
+        /// Brings the table up to date a second later; gives the ops, and the weights as `1=5 2=0`.
+        fn step(&mut self) -> (usize, String) {
+            self.now += SECOND;
+            let desired = self.state.desired(self.now, &self.dump);
+            let ops = diff(&self.dump.table, &desired, &self.state.owned());
+            for op in &ops {
+                self.dump.table.apply(op).unwrap();
+            }
+            (ops.len(), self.weights())
+        }
+
+        fn weights(&self) -> String {
+            let Some(have) = self.dump.table.virtuals.get(&virtual_id()) else { return "gone".to_owned() };
+            let weights = have.reals.iter().map(|(real, settings)| {
+                let std::net::IpAddr::V4(ip) = real.0.ip() else { unreachable!() };
+                format!("{}={}", ip.octets()[3], settings.weight)
+            });
+            weights.collect::<Vec<_>>().join(" ")
+        }
+    }
+
+    use health::State::{Down, Unknown, Up};
+
+    #[test]
+    fn a_server_joins_when_it_is_known_to_be_up_and_loses_its_weight_when_it_is_down() {
+        let mut play = Play::new(farm(&[1, 2]));
+        assert_eq!(play.step().1, "");
+        play.sees(1, Up);
+        assert_eq!(play.step().1, "1=5");
+        play.sees(2, Down);
+        assert_eq!(play.step().1, "1=5 2=0");
+        play.sees(1, Down);
+        play.sees(2, Up);
+        assert_eq!(play.step().1, "1=0 2=5");
+        assert_eq!(play.step(), (0, "1=0 2=5".to_owned()), "nothing is written twice");
+    }
+
+    #[test]
+    fn a_table_that_is_there_is_adopted_without_a_change() {
+        let mut before = Play::new(farm(&[1, 2]));
+        before.sees(1, Up);
+        before.sees(2, Down);
+        before.step();
+        let mut after = Play::new(farm(&[1, 2]));
+        after.dump = before.dump;
+        assert_eq!(after.step(), (0, "1=5 2=0".to_owned()));
+        after.sees(1, Up);
+        after.sees(2, Down);
+        assert_eq!(after.step(), (0, "1=5 2=0".to_owned()));
+    }
+
+    #[test]
+    fn what_hands_changed_is_repaired() {
+        let mut play = Play::new(farm(&[1, 2]));
+        play.sees(1, Up);
+        play.sees(2, Up);
+        play.step();
+        let reals = &mut play.dump.table.virtuals.get_mut(&virtual_id()).unwrap().reals;
+        reals.remove(&real_id(1));
+        reals.insert(real_id(2), settings(77));
+        assert_eq!(play.step().1, "1=5 2=5");
+        play.dump.table = Table::default();
+        assert_eq!(play.step().1, "1=5 2=5");
+    }
+
+    #[test]
+    fn a_removed_server_loses_its_weight_first_and_goes_with_its_last_connection() {
+        let mut play = Play::new(farm(&[1, 2]));
+        play.sees(1, Up);
+        play.sees(2, Up);
+        play.step();
+        play.state.reconfigure(farm(&[1]));
+        play.active(2, 1);
+        assert_eq!(play.step().1, "1=5 2=0", "its neighbour keeps what is known of it");
+        assert!(play.state.is_draining());
+        assert_eq!(play.step(), (0, "1=5 2=0".to_owned()));
+        play.active(2, 0);
+        assert_eq!(play.step().1, "1=5");
+        play.step();
+        assert!(!play.state.is_draining());
+    }
+
+    #[test]
+    fn a_removed_server_whose_connections_never_end_goes_after_the_drain_time() {
+        let mut play = Play::new(farm(&[1, 2]));
+        play.sees(1, Up);
+        play.sees(2, Up);
+        play.step();
+        play.state.reconfigure(farm(&[1]));
+        play.active(2, 1);
+        let steps = (0..100).take_while(|_| play.step().1 != "1=5").count();
+        assert_eq!(steps, 60);
+    }
+
+    #[test]
+    fn a_server_that_is_put_back_while_it_drains_gets_its_weight_back() {
+        let mut play = Play::new(farm(&[1, 2]));
+        play.sees(1, Up);
+        play.sees(2, Up);
+        play.step();
+        play.state.reconfigure(farm(&[1]));
+        play.active(2, 1);
+        play.step();
+        play.state.reconfigure(farm(&[1, 2]));
+        assert_eq!(play.step(), (0, "1=5 2=0".to_owned()), "unknown keeps what the table has");
+        play.sees(2, Up);
+        assert_eq!(play.step().1, "1=5 2=5");
+        assert!(!play.state.is_draining());
+    }
+
+    #[test]
+    fn a_removed_virtual_drains_and_then_goes() {
+        let mut play = Play::new(farm(&[1]));
+        play.sees(1, Up);
+        play.step();
+        let mut empty = farm(&[]);
+        empty.virtuals.clear();
+        play.state.reconfigure(empty);
+        play.active(1, 1);
+        assert_eq!(play.step().1, "1=0");
+        play.active(1, 0);
+        assert_eq!(play.step().1, "gone");
+        play.step();
+        assert!(play.state.owned().is_empty());
+    }
+
+    #[test]
+    fn without_quiescent_a_server_that_is_down_leaves_the_table() {
+        let mut config = farm(&[1, 2]);
+        config.virtuals[0].quiescent = false;
+        let mut play = Play::new(config);
+        play.sees(1, Up);
+        play.sees(2, Up);
+        play.step();
+        play.sees(2, Down);
+        play.active(2, 1);
+        assert_eq!(play.step().1, "1=5 2=0");
+        play.active(2, 0);
+        assert_eq!(play.step().1, "1=5");
+        play.sees(2, Up);
+        assert_eq!(play.step().1, "1=5 2=5");
+    }
+
+    #[test]
+    fn the_fallback_serves_while_nobody_can_and_leaves_when_the_first_returns() {
+        let mut config = farm(&[1, 2]);
+        config.virtuals[0].fallback = Some((real_id(FALLBACK), settings(1)));
+        let mut play = Play::new(config);
+        assert_eq!(play.step().1, "", "nobody is known to be down yet");
+        play.sees(1, Down);
+        assert_eq!(play.step().1, "1=0", "the other may be up");
+        play.sees(2, Down);
+        assert_eq!(play.step().1, "1=0 2=0 9=1");
+        play.sees(2, Up);
+        play.active(FALLBACK, 3);
+        assert_eq!(play.step().1, "1=0 2=5 9=0");
+        play.active(FALLBACK, 0);
+        assert_eq!(play.step().1, "1=0 2=5");
+        play.sees(1, Unknown);
+        play.sees(2, Down);
+        assert_eq!(play.step().1, "1=0 2=0");
+    }
+
+    #[test]
+    fn a_fallback_in_an_adopted_table_stays_while_nobody_is_known() {
+        let mut config = farm(&[1]);
+        config.virtuals[0].fallback = Some((real_id(FALLBACK), settings(1)));
+        let mut before = Play::new(config.clone());
+        before.sees(1, Down);
+        before.step();
+        let mut after = Play::new(config);
+        after.dump = before.dump;
+        assert_eq!(after.step(), (0, "1=0 9=1".to_owned()));
+    }
+}
