@@ -1,1 +1,10 @@
-//! IPVS in the kernel.
+//! IPVS in the kernel: the dataplane that a farm runs on.
+//!
+//! Owns nothing itself; three files do. `wire` turns the model into generic netlink and back (pure), `refusal`
+//! says what an errno means to a person (pure), `kernel` holds the socket (EDGE).
+
+mod kernel;
+mod refusal;
+pub mod wire;
+
+pub use kernel::Ipvs;
