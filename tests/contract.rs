@@ -85,6 +85,12 @@ fn weighing(weight: u32, forward: Forward) -> RealSettings {
     RealSettings { forward, weight: Weight(weight), upper_threshold: 0, lower_threshold: 0 }
 }
 
+fn servers(count: u32) -> BTreeMap<RealId, RealSettings> {
+    let first = u32::from(Ipv4Addr::new(10, 0, 0, 1));
+    let address = |n| SocketAddr::new(Ipv4Addr::from(first + n).into(), 25);
+    (0..count).map(|n| (RealId(address(n)), weighing(n, Forward::Gate))).collect()
+}
+
 fn persistent(timeout: u32, granularity: Granularity) -> Option<Persistence> {
     Some(Persistence { timeout, granularity, engine: None })
 }
@@ -184,10 +190,38 @@ async fn the_kernel_shows_ipvsadm_what_was_asked_for() {
 
     let mut saved = ipvsadm(&["-Sn"]);
     saved.sort();
-    let mut expected = ["-A -t 192.0.2.25:25 -s mh -p 600 -M 255.255.255.0 -b flag-1,flag-2"];
-    expected.sort();
-    println!("{saved:#?}\n{:#?}\n{:#?}", ipvsadm(&["-Ln"]), ipvsadm(&["-Ln", "--thresholds"]));
-    println!("{:#?}", ipvsadm(&["-Ln", "--tun-info"]));
+    let expected = [
+        "-A -f 7 -6 -s rr",
+        "-A -f 7 -s wrr",
+        "-A -t 192.0.2.25:25 -s mh -p 600 -M 255.255.255.0 -b mh-fallback,mh-port",
+        "-A -t [2001:db8::25]:25 -s wlc -p 300 -M 64",
+        "-A -u 192.0.2.53:53 -s sed -o",
+        "-a -f 7 -r 10.0.0.11:0 -g -w 5",
+        "-a -t 192.0.2.25:25 -r 10.0.0.11:25 -g -w 100",
+        "-a -t 192.0.2.25:25 -r 10.0.0.12:2525 -m -w 7",
+        "-a -t 192.0.2.25:25 -r 10.0.0.13:25 -i -w 0 --tun-type gue --tun-port 6080 --tun-csum",
+        "-a -t 192.0.2.25:25 -r 10.0.0.14:25 -i -w 1 --tun-type gre --tun-nocsum",
+        "-a -t 192.0.2.25:25 -r [2001:db8::15]:25 -i -w 2 --tun-type ipip",
+        "-a -t [2001:db8::25]:25 -r [2001:db8::11]:25 -g -w 3",
+    ];
+    assert_eq!(saved, expected);
+    let listed = ipvsadm(&["-Ln"]);
+    for row in
+        ["TCP 192.0.2.25:25 mh (mh-fallback,mh-port) persistent 600 mask 255.255.255.0", "FWM 7 IPv6 rr"]
+    {
+        assert!(listed.contains(&row.to_owned()), "{row}: {listed:#?}");
+    }
+    // What `-S` keeps to itself.
+    let limits = ipvsadm(&["-Ln", "--thresholds"]);
+    assert!(limits.contains(&"-> 10.0.0.11:25 300 200 0 0".to_owned()), "{limits:#?}");
+
+    // Setting a weight alone leaves the rest, because the rest is sent again.
+    ipvs.apply(&Op::SetReal(mail, real("10.0.0.13:25"), weighing(9, gue))).await.unwrap();
+    ipvs.apply(&Op::SetVirtual(mail, plain(Scheduler::Sh))).await.unwrap();
+    let saved = ipvsadm(&["-Sn"]);
+    let row = "-a -t 192.0.2.25:25 -r 10.0.0.13:25 -i -w 9 --tun-type gue --tun-port 6080 --tun-csum";
+    assert!(saved.contains(&row.to_owned()), "{saved:#?}");
+    assert!(saved.contains(&"-A -t 192.0.2.25:25 -s sh".to_owned()), "{saved:#?}");
 }
 
 #[tokio::test]
@@ -239,12 +273,9 @@ async fn the_kernel_dumps_a_thousand_reals() {
     let mut ipvs = Ipvs::open().await.unwrap();
     let id = tcp("192.0.2.25:25");
     ipvs.apply(&Op::AddVirtual(id, plain(Scheduler::Wlc))).await.unwrap();
-    let mut expected = BTreeMap::new();
-    for n in 0..1000_u32 {
-        let address = Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 0, 0, 1)) + n);
-        let (server, settings) = (RealId(SocketAddr::new(address.into(), 25)), weighing(n, Forward::Gate));
-        ipvs.apply(&Op::AddReal(id, server, settings)).await.unwrap();
-        expected.insert(server, settings);
+    let expected = servers(1000);
+    for (server, settings) in &expected {
+        ipvs.apply(&Op::AddReal(id, *server, *settings)).await.unwrap();
     }
     let dump = ipvs.dump().await.unwrap();
     assert_eq!(dump.table.virtuals[&id].reals, expected);
@@ -301,19 +332,22 @@ async fn the_kernel_answers_after_a_call_was_given_up() {
         return;
     }
     let mut ipvs = Ipvs::open().await.unwrap();
-    let id = tcp("192.0.2.25:25");
-    ipvs.apply(&Op::AddVirtual(id, plain(Scheduler::Rr))).await.unwrap();
-    // One poll sends the request; the answer stays unread in the socket.
+    for mark in 1..=100 {
+        let id = VirtualId::Fwmark { mark, family: Family::V4 };
+        ipvs.apply(&Op::AddVirtual(id, plain(Scheduler::Rr))).await.unwrap();
+    }
+    let whole = ipvs.dump().await.unwrap();
+    let id = VirtualId::Fwmark { mark: 1, family: Family::V4 };
     for _ in 0..3 {
-        let dump = ipvs.dump();
+        // The kernel answers at once, so only a dump of more steps than tokio lets a task take in one go is interrupted.
         tokio::select! {
             biased;
-            _ = dump => {}
+            _ = ipvs.dump() => panic!("there was nothing to give up"),
             () = std::future::ready(()) => {}
         }
         let refused = ipvs.apply(&Op::AddVirtual(id, plain(Scheduler::Rr))).await;
         assert!(matches!(refused, Err(Error::Table(TableError::Exists))), "{refused:?}");
-        assert_eq!(ipvs.dump().await.unwrap().table.virtuals.len(), 1);
+        assert_eq!(ipvs.dump().await.unwrap(), whole);
     }
 }
 
