@@ -49,7 +49,7 @@ pub enum Error {
     NoModule {
         /// `scheduler` or `persistence engine`.
         kind: &'static str,
-        /// Its name.
+        /// Its name as the module has it after `ip_vs_`: `twos`, `pe_sip`.
         name: String,
     },
     /// This dataplane cannot do that at all.
