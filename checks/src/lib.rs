@@ -4,7 +4,10 @@
 //! virtuals, weights and IPVS, and how many failures make a server "down". A failed check is data: `run` never
 //! returns an error and never panics; all that went wrong is a [`Failure`] with a fixed vocabulary.
 
+mod run;
 pub mod smtp;
+
+pub use run::run;
 
 use std::fmt;
 use std::net::SocketAddr;

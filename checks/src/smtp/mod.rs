@@ -1,5 +1,9 @@
 //! The SMTP check: its settings, the pure dialogue, and the one file that drives it over a socket.
 
+pub mod dialogue;
+pub(crate) mod drive;
+pub mod reply;
+
 use std::time::Duration;
 
 /// Longest text of a server that is kept for log, metrics and JSON, in bytes.

@@ -1,0 +1,122 @@
+//! EDGE: connects, and gives the connection to whoever knows what to ask.
+//!
+//! Owns the TCP handshake, the deadline, and the words for what the system says. Refuses to know what is asked.
+#![expect(clippy::disallowed_methods, reason = "EDGE: a check has a deadline and is measured")]
+
+use std::io::{self, ErrorKind};
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
+
+use crate::{CheckSpec, Failure, Kind, Outcome, Reason, Stage, StageReport, smtp};
+
+/// `EHOSTDOWN` of Linux (`asm-generic/errno.h`), for which `ErrorKind` has no name.
+const EHOSTDOWN: i32 = 112;
+
+/// Asks one server once. Returns within the deadline and a scheduling delay; dropping the future ends the check and
+/// closes its connection.
+pub async fn run(spec: &CheckSpec) -> Outcome {
+    let start = Instant::now();
+    let deadline = after(start, spec.deadline);
+    let mut outcome =
+        Outcome { verdict: Ok(()), took: Duration::ZERO, stages: Vec::new(), capabilities: Vec::new() };
+    match timeout_at(after(start, spec.connect_timeout).min(deadline), connect(spec)).await {
+        Ok(Ok(stream)) => {
+            outcome.stages.reserve_exact(4);
+            outcome.stages.push(StageReport {
+                stage: Stage::Connect,
+                took: start.elapsed(),
+                code: None,
+                sent: String::new(),
+                received: Vec::new(),
+            });
+            match &spec.kind {
+                Kind::Connect => {}
+                Kind::Smtp(smtp) => smtp::drive::converse(stream, smtp, deadline, &mut outcome).await,
+            }
+        }
+        Ok(Err(error)) => outcome.verdict = Err(not_connected(system(&error))),
+        Err(_) => outcome.verdict = Err(not_connected((Reason::Timeout, String::new()))),
+    }
+    outcome.took = start.elapsed();
+    outcome
+}
+
+async fn connect(spec: &CheckSpec) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(spec.target).await?;
+    // Without this QUIT may wait for the server's delayed ACK.
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+fn not_connected((reason, text): (Reason, String)) -> Failure {
+    Failure { stage: Stage::Connect, reason, code: None, text }
+}
+
+/// `now` and `span`, or a time that never comes.
+pub(crate) fn after(now: Instant, span: Duration) -> Instant {
+    const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+    now + span.min(YEAR)
+}
+
+/// Whose fault an error of the system is. What is not known to be the server's or the network's is ours: a check that
+/// could not be made must not take a server out.
+pub(crate) fn system(error: &io::Error) -> (Reason, String) {
+    let reason = match error.kind() {
+        ErrorKind::ConnectionRefused => Reason::Refused,
+        ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => Reason::Unreachable,
+        ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe => Reason::Reset,
+        ErrorKind::TimedOut => Reason::Timeout,
+        _ if error.raw_os_error() == Some(EHOSTDOWN) => Reason::Unreachable,
+        _ => Reason::Local,
+    };
+    (reason, smtp::reply::printable(error.to_string().as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_the_system_is_blamed_on_the_right_one() {
+        // Numbers of Linux: EPERM, ENOMEM, EACCES, ENFILE, EMFILE, EPIPE, EADDRNOTAVAIL, ...
+        for (errno, reason) in [
+            (1, Reason::Local),
+            (12, Reason::Local),
+            (13, Reason::Local),
+            (22, Reason::Local),
+            (23, Reason::Local),
+            (24, Reason::Local),
+            (32, Reason::Reset),
+            (97, Reason::Local),
+            (99, Reason::Local),
+            (101, Reason::Unreachable),
+            (104, Reason::Reset),
+            (105, Reason::Local),
+            (110, Reason::Timeout),
+            (111, Reason::Refused),
+            (112, Reason::Unreachable),
+            (113, Reason::Unreachable),
+        ] {
+            assert_eq!(system(&io::Error::from_raw_os_error(errno)).0, reason, "errno {errno}");
+        }
+    }
+
+    #[test]
+    fn a_check_in_flight_is_small() {
+        let second = Duration::from_secs(1);
+        let spec = CheckSpec {
+            target: ([127, 0, 0, 1], 25).into(),
+            kind: Kind::Smtp(smtp::SmtpSpec {
+                ehlo_name: "director.example.com".to_owned(),
+                banner_timeout: second,
+                ehlo_timeout: second,
+                quit_timeout: second,
+            }),
+            deadline: second,
+            connect_timeout: second,
+        };
+        assert!(size_of_val(&run(&spec)) <= 2048, "{}", size_of_val(&run(&spec)));
+    }
+}
