@@ -6,3 +6,4 @@ mod contract;
 mod daemon;
 mod lab;
 mod proxy;
+mod sink;
