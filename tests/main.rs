@@ -5,5 +5,6 @@ mod config;
 mod contract;
 mod daemon;
 mod lab;
+mod postfix;
 mod proxy;
 mod sink;
