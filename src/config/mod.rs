@@ -1,9 +1,12 @@
 //! What the operator wants, validated and with every default filled in: all that the rest of the program sees.
 //!
-//! Owns [`Config`] and the [`Diagnostic`]s that explain why a file is none. Refuses to know TOML, files and
-//! environment variables (`native`, `load`) and everything that happens at run time.
+//! Owns [`Config`]; why a file is none is said by `diagnostic`. Refuses to know TOML, files and environment
+//! variables (`native`, `load`) and everything that happens at run time.
 
+pub mod diagnostic;
 pub mod native;
+
+pub use diagnostic::{Diagnostic, Place};
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -144,22 +147,4 @@ pub enum ProxyProtocol {
     V1,
     /// Binary.
     V2,
-}
-
-/// One problem of a configuration, where it is and what would be right.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Diagnostic {
-    /// Where; `None` for a problem of the whole file.
-    pub place: Option<Place>,
-    /// What is wrong, with the value, and what would be right: one sentence, no final full stop.
-    pub message: String,
-}
-
-/// A place in a configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// A byte range of the file's text.
-    Text(std::ops::Range<usize>),
-    /// An environment variable, by its name.
-    Environment(String),
 }

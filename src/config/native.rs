@@ -1,1 +1,143 @@
-//! The TOML schema and its lowering to `Config`.
+//! The TOML schema and its lowering to [`Config`]: text and environment in, a farm or all its problems out.
+//!
+//! Owns the top level and what must be unique across virtuals. Refuses to know files and processes (`load`).
+//! Fails with every problem at once, each with its place, in the order of the text. While the text has syntax
+//! errors, what depends on several keys is left unsaid.
+
+mod check;
+mod fields;
+mod reals;
+mod source;
+#[cfg(test)]
+mod tests;
+mod values;
+mod virtuals;
+mod vocabulary;
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use config::ValueKind;
+
+use self::check::CheckLayer;
+use self::fields::{Fields, Raw, Report};
+use self::values::{boolean, duration, socket_address, word};
+use self::virtuals::Lowered;
+use self::vocabulary::{CHECK, TOP, VIRTUAL};
+use super::diagnostic::{Diagnostic, Place};
+use super::{Config, DataplaneChoice, LogFormat, LogLevel, OnExit};
+
+pub(super) use self::values::is_host_name;
+
+/// Most real servers of all virtuals together: what a director can check, and no more than memory should hold.
+/// Their greatest weights add up to less than 2^31, the int in which the kernel's schedulers count.
+const MOST_REALS: u32 = 16_384;
+
+/// Where metrics and status are served unless the file says otherwise.
+const DEFAULT_HTTP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9625);
+
+/// A file that works, for those who have none.
+const SMALLEST: &str = "  [[virtual]]\n  address = \"192.0.2.25:25\"\n\n  [[virtual.real]]\n  address = \"10.0.0.11\"\n\n  \
+    [[virtual.real]]\n  address = \"10.0.0.12\"";
+
+const DATAPLANES: [(&str, DataplaneChoice); 3] =
+    [("auto", DataplaneChoice::Auto), ("ipvs", DataplaneChoice::Ipvs), ("proxy", DataplaneChoice::Proxy)];
+const LOG_LEVELS: [(&str, LogLevel); 5] = [
+    ("error", LogLevel::Error),
+    ("warn", LogLevel::Warn),
+    ("info", LogLevel::Info),
+    ("debug", LogLevel::Debug),
+    ("trace", LogLevel::Trace),
+];
+const LOG_FORMATS: [(&str, LogFormat); 2] = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+const ON_EXITS: [(&str, OnExit); 2] = [("keep", OnExit::Keep), ("remove", OnExit::Remove)];
+
+/// Reads a configuration from `text` with `variables` of the environment over it.
+///
+/// `host_name` is what checks say in EHLO by default, a valid argument of it. Of `variables` only those that begin
+/// with `SMTP_DIRECTOR__` are looked at.
+///
+/// # Errors
+/// All problems, at least one, in the order of the text, those of the environment last.
+pub fn lower(text: &str, variables: &[(String, String)], host_name: &str) -> Result<Config, Vec<Diagnostic>> {
+    let layers = source::merge(text, variables);
+    let report = Report::new(text, layers.problems, layers.complete);
+    let config = lower_top(&Fields::open(&report, &TOP, &layers.root), &report, host_name);
+    let problems = report.into_problems();
+    if problems.is_empty() { Ok(config) } else { Err(problems) }
+}
+
+/// What every virtual needs to know of the file.
+struct Farm<'a> {
+    report: &'a Report<'a>,
+    /// `None` where the file is wrong about it; rules keep silent.
+    dataplane: Option<DataplaneChoice>,
+    check: CheckLayer,
+    host_name: &'a str,
+    reals: Cell<u32>,
+}
+
+impl Farm<'_> {
+    /// Counts one more real server; false, with a diagnostic, where that is one too many.
+    fn count_real(&self, place: &Place) -> bool {
+        self.reals.set(self.reals.get().saturating_add(1));
+        let fits = self.reals.get() <= MOST_REALS;
+        if !fits {
+            self.report.rule(place, format!("address: more than {MOST_REALS} real servers in one file"));
+        }
+        fits
+    }
+}
+
+fn lower_top(fields: &Fields<'_>, report: &Report<'_>, host_name: &str) -> Config {
+    let dataplane = fields.read("dataplane", |raw| word(raw, &DATAPLANES));
+    let farm = Farm {
+        report,
+        dataplane: dataplane.known_or(DataplaneChoice::Auto),
+        check: CheckLayer::read(fields.table("check", &CHECK).as_ref(), &CheckLayer::default()),
+        host_name,
+        reals: Cell::new(0),
+    };
+    let virtuals: Vec<_> =
+        fields.tables("virtual", &VIRTUAL).iter().filter_map(|one| virtuals::lower(one, &farm)).collect();
+    if !fields.has("virtual") {
+        report.rule_of_file(format!("there is no virtual; the smallest file is:\n{SMALLEST}"));
+    }
+    refuse_doubles(report, &virtuals);
+    Config {
+        dataplane: dataplane.or(DataplaneChoice::Auto),
+        http: fields.read("http", http).or(Some(DEFAULT_HTTP)),
+        log: fields.read("log", |raw| word(raw, &LOG_LEVELS)).or(LogLevel::Info),
+        log_format: fields.read("log_format", |raw| word(raw, &LOG_FORMATS)).or(LogFormat::Text),
+        autoreload: fields.read("autoreload", boolean).or(false),
+        on_exit: fields.read("on_exit", |raw| word(raw, &ON_EXITS)).or(OnExit::Keep),
+        resync: fields
+            .read("resync", |raw| duration(raw, Duration::from_secs(1)..=Duration::from_secs(3600)))
+            .or(Duration::from_secs(30)),
+        virtuals: virtuals.into_iter().map(|one| one.config).collect(),
+    }
+}
+
+/// An address and port, or nothing.
+fn http(raw: &Raw<'_>) -> Result<Option<SocketAddr>, String> {
+    match raw.kind {
+        ValueKind::String(text) if text == "off" => Ok(None),
+        _ => socket_address(raw).map(Some).map_err(|message| format!("{message}; or \"off\"")),
+    }
+}
+
+/// A virtual is one service of the kernel; a name is one row in metrics and commands.
+fn refuse_doubles(report: &Report<'_>, virtuals: &[Lowered]) {
+    let (mut ids, mut names) = (BTreeMap::new(), BTreeMap::new());
+    for Lowered { config, id_place, name_place } in virtuals {
+        if let Some(earlier) = ids.insert(config.id, id_place) {
+            let line = report.name_of(earlier);
+            report.rule(id_place, format!("virtual: {} is in {line} already; each virtual once", config.id));
+        } else if let Some(earlier) = names.insert(&config.name, name_place) {
+            let line = report.name_of(earlier);
+            report.rule(name_place, format!("name: {} is in {line} already; each name once", config.name));
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! The `check` tables: three layers, from the top level through the virtual to the real server.
+//!
+//! Owns their keys, defaults and merge. Refuses to know anything else of a virtual.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use checks::smtp::SmtpSpec;
+use checks::{CheckSpec, Kind};
+
+use super::fields::{Fields, Setting};
+use super::values::{duration, ehlo_name, port, whole, word};
+use crate::config::CheckPlan;
+
+/// Words of `type`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CheckType {
+    Smtp,
+    Connect,
+    /// Not checked: always up.
+    On,
+}
+
+const TYPES: [(&str, CheckType); 3] =
+    [("smtp", CheckType::Smtp), ("connect", CheckType::Connect), ("on", CheckType::On)];
+const SMTP_ONLY: [&str; 4] = ["ehlo_name", "banner_timeout", "ehlo_timeout", "quit_timeout"];
+
+const SHORTEST: Duration = Duration::from_millis(10);
+const LONGEST: Duration = Duration::from_secs(3600);
+
+/// What `check` tables say, one laid over the other.
+#[derive(Clone, Debug, Default)]
+pub(super) struct CheckLayer {
+    pub(super) kind: Setting<CheckType>,
+    pub(super) port: Setting<u16>,
+    ehlo_name: Setting<String>,
+    interval: Setting<Duration>,
+    retry: Setting<Duration>,
+    fall: Setting<u32>,
+    rise: Setting<u32>,
+    deadline: Setting<Duration>,
+    connect_timeout: Setting<Duration>,
+    banner_timeout: Setting<Duration>,
+    ehlo_timeout: Setting<Duration>,
+    quit_timeout: Setting<Duration>,
+}
+
+impl CheckLayer {
+    /// Reads the `check` table of one level and lays it over `base`.
+    ///
+    /// A key that the type in force here does not use is refused here; one that is inherited is no mistake.
+    pub(super) fn read(fields: Option<&Fields<'_>>, base: &Self) -> Self {
+        let Some(fields) = fields else { return base.clone() };
+        let time = |key| fields.read(key, |raw| duration(raw, SHORTEST..=LONGEST));
+        let count = |key| fields.read(key, |raw| whole(raw, 1..=100));
+        let layer = Self {
+            kind: fields.read("type", |raw| word(raw, &TYPES)).over(&base.kind),
+            port: fields.read("port", port).over(&base.port),
+            ehlo_name: fields.read("ehlo_name", ehlo_name).over(&base.ehlo_name),
+            interval: time("interval").over(&base.interval),
+            retry: time("retry").over(&base.retry),
+            fall: count("fall").over(&base.fall),
+            rise: count("rise").over(&base.rise),
+            deadline: time("deadline").over(&base.deadline),
+            connect_timeout: time("connect_timeout").over(&base.connect_timeout),
+            banner_timeout: time("banner_timeout").over(&base.banner_timeout),
+            ehlo_timeout: time("ehlo_timeout").over(&base.ehlo_timeout),
+            quit_timeout: time("quit_timeout").over(&base.quit_timeout),
+        };
+        match layer.kind.given() {
+            Some((CheckType::Connect, _)) => fields.refuse(&SMTP_ONLY, "is for checks of type \"smtp\" only"),
+            Some((CheckType::On, _)) => {
+                let others: Vec<_> = fields.keys().iter().copied().filter(|key| *key != "type").collect();
+                fields.refuse(&others, "has no use here: type \"on\" is never checked");
+            }
+            Some((CheckType::Smtp, _)) | None => {}
+        }
+        layer
+    }
+
+    /// The check of a server whose check would go to `target`; `None` takes it for well always.
+    ///
+    /// A deadline may be longer than the interval: a check that is still running delays the next one, they never
+    /// overlap.
+    pub(super) fn plan(&self, target: SocketAddr, host_name: &str) -> Option<CheckPlan> {
+        let kind = match self.kind.or(CheckType::Smtp) {
+            CheckType::On => return None,
+            CheckType::Connect => Kind::Connect,
+            CheckType::Smtp => Kind::Smtp(SmtpSpec {
+                ehlo_name: self.ehlo_name.or(host_name.to_string()),
+                banner_timeout: self.banner_timeout.or(Duration::from_secs(8)),
+                ehlo_timeout: self.ehlo_timeout.or(Duration::from_secs(5)),
+                quit_timeout: self.quit_timeout.or(Duration::from_secs(2)),
+            }),
+        };
+        Some(CheckPlan {
+            spec: CheckSpec {
+                target,
+                kind,
+                deadline: self.deadline.or(Duration::from_secs(15)),
+                connect_timeout: self.connect_timeout.or(Duration::from_secs(3)),
+            },
+            interval: self.interval.or(Duration::from_secs(10)),
+            retry: self.retry.or(Duration::from_secs(2)),
+            fall: self.fall.or(3),
+            rise: self.rise.or(2),
+        })
+    }
+}

@@ -1,0 +1,252 @@
+//! `[[virtual]]`: what it is called, how it balances, and which of that each dataplane can do.
+//!
+//! Owns the keys of a virtual and the rules between them. Refuses to know how servers are reached (`reals`).
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use super::Farm;
+use super::check::CheckLayer;
+use super::fields::{Fields, Raw, Setting};
+use super::reals::{Route, Service};
+use super::values::{boolean, duration, name, seconds, socket_address, text, whole, word};
+use super::vocabulary::{CHECK, REAL};
+use crate::config::diagnostic::Place;
+use crate::config::{DataplaneChoice, ProxyOptions, ProxyProtocol, VirtualConfig};
+use crate::model::{
+    Family, Granularity, Persistence, Protocol, Scheduler, SchedulerFlags, VirtualId, VirtualSettings, Weight,
+};
+
+const DAY: Duration = Duration::from_secs(86_400);
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A virtual, and where its identity and its name stand.
+pub(super) struct Lowered {
+    pub(super) config: VirtualConfig,
+    pub(super) id_place: Place,
+    pub(super) name_place: Place,
+}
+
+/// Reads one `[[virtual]]` with its servers. `None` where it has no usable identity, which was reported.
+pub(super) fn lower<'a>(fields: &Fields<'_>, farm: &'a Farm<'a>) -> Option<Lowered> {
+    let protocols = [("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
+    let protocol = fields.read("protocol", |raw| word(raw, &protocols));
+    let identity = read_identity(fields, &protocol, farm.dataplane);
+    let id = identity.as_ref().map(|(id, _)| *id);
+    let settings = read_settings(fields, id);
+    let proxy = read_proxy(fields);
+    refuse_of_dataplane(fields, &protocol, &settings.scheduler, farm.dataplane);
+    let called = fields.read("name", name);
+    let quiescent = fields.read("quiescent", boolean).or(true);
+    let drain = fields.read("drain", |raw| duration(raw, Duration::ZERO..=DAY)).or(Duration::from_secs(600));
+
+    let mut service = Service {
+        farm,
+        place: fields.place.clone(),
+        id,
+        route: Route::read(fields, None),
+        weight: fields.read("weight", |raw| whole(raw, 0..=Weight::MAX_CONFIGURED)).or(1),
+        check: CheckLayer::read(fields.table("check", &CHECK).as_ref(), &farm.check),
+        servers: BTreeMap::new(),
+    };
+    if !fields.has("real") {
+        fields.rule(
+            "this virtual has no real server; write [[virtual.real]] and address = \"10.0.0.11\"".into(),
+        );
+    }
+    let mut reals = Vec::new();
+    for real in fields.tables("real", &REAL) {
+        reals.extend(service.lower_real(&real));
+    }
+    let fallback = service.lower_fallback(fields);
+    let (id, id_place) = identity?;
+    Some(Lowered {
+        name_place: called.place().unwrap_or(&id_place).clone(),
+        config: VirtualConfig {
+            name: called.or(default_name(&id)),
+            id,
+            settings,
+            quiescent,
+            drain,
+            fallback,
+            proxy,
+            reals,
+        },
+        id_place,
+    })
+}
+
+/// The text of the id; TCP, which all mail is, goes without saying.
+fn default_name(id: &VirtualId) -> String {
+    match id {
+        VirtualId::Address { protocol: Protocol::Tcp, address } => address.to_string(),
+        VirtualId::Address { protocol: Protocol::Udp, address } => format!("{address}-udp"),
+        VirtualId::Fwmark { mark, family: Family::V4 } => format!("fwmark-{mark}"),
+        VirtualId::Fwmark { mark, family: Family::V6 } => format!("fwmark-{mark}-ipv6"),
+    }
+}
+
+fn read_identity(
+    fields: &Fields<'_>,
+    protocol: &Setting<Protocol>,
+    dataplane: Option<DataplaneChoice>,
+) -> Option<(VirtualId, Place)> {
+    let address = fields.read("address", |raw| virtual_address(raw, dataplane));
+    let fwmark = fields.read("fwmark", |raw| whole(raw, 1..=u32::MAX));
+    let families = [("ipv4", Family::V4), ("ipv6", Family::V6)];
+    let family = fields.read("family", |raw| word(raw, &families));
+    match (address.is_absent(), fwmark.is_absent()) {
+        (true, true) => {
+            fields.rule("address is missing; write address = \"192.0.2.25:25\", or fwmark = 1".into());
+            return None;
+        }
+        (false, false) => {
+            fields.refuse(&["fwmark"], "a virtual has an address or a fwmark, not both");
+            return None;
+        }
+        (false, true) => fields.refuse(&["family"], "is for a fwmark only; an address has its own"),
+        (true, false) => {
+            fields.refuse(&["protocol"], "is for an address only; a fwmark takes what is marked");
+        }
+    }
+    if let Some((address, place)) = address.given() {
+        let protocol = protocol.known_or(Protocol::Tcp)?;
+        return Some((VirtualId::Address { protocol, address: *address }, place.clone()));
+    }
+    let (mark, place) = fwmark.given()?;
+    Some((VirtualId::Fwmark { mark: *mark, family: family.known_or(Family::V4)? }, place.clone()))
+}
+
+fn virtual_address(raw: &Raw<'_>, dataplane: Option<DataplaneChoice>) -> Result<SocketAddr, String> {
+    let address = socket_address(raw)?;
+    let ip = address.ip();
+    let link_local = matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local());
+    if ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::BROADCAST) || link_local {
+        return Err(format!(
+            "{} is multicast, broadcast or link-local; the address that clients connect to",
+            raw.shown()
+        ));
+    }
+    if ip.is_unspecified() && dataplane.is_some_and(|choice| choice != DataplaneChoice::Proxy) {
+        return Err(format!(
+            "{} matches no packet in IPVS; one address, or dataplane = \"proxy\"",
+            raw.shown()
+        ));
+    }
+    Ok(address)
+}
+
+fn read_settings(fields: &Fields<'_>, id: Option<VirtualId>) -> VirtualSettings {
+    let schedulers = Scheduler::KNOWN.map(|scheduler| (scheduler.name().to_string(), scheduler));
+    let words: Vec<(&str, Scheduler)> =
+        schedulers.iter().map(|(name, scheduler)| (name.as_str(), scheduler.clone())).collect();
+    let scheduler = fields.read("scheduler", |raw| word(raw, &words));
+    let one_packet = fields.read("one_packet", boolean).or(false);
+    let is_udp = |id| matches!(id, VirtualId::Address { protocol: Protocol::Udp, .. });
+    if one_packet && id.is_some_and(|id| !is_udp(id)) {
+        fields.refuse(&["one_packet"], "is for protocol = \"udp\" only");
+    }
+    VirtualSettings {
+        flags: read_flags(fields, &scheduler),
+        scheduler: scheduler.or(Scheduler::Wlc),
+        one_packet,
+        persistence: read_persistence(fields, id.map(|id| id.family())),
+    }
+}
+
+/// Without `fallback` the clients that hash to a server of weight 0 are refused, so it is the default.
+fn read_flags(fields: &Fields<'_>, scheduler: &Setting<Scheduler>) -> SchedulerFlags {
+    let words = [("fallback", SchedulerFlags::FALLBACK), ("port", SchedulerFlags::PORT)];
+    let flags = fields.list("scheduler_flags", |raw| word(raw, &words));
+    let hashes = scheduler.known_or(Scheduler::Wlc).map(|s| matches!(s, Scheduler::Sh | Scheduler::Mh));
+    match flags.given() {
+        Some((flags, _)) => {
+            if hashes == Some(false) {
+                fields.refuse(&["scheduler_flags"], "is for the schedulers \"sh\" and \"mh\" only");
+            }
+            flags.iter().fold(SchedulerFlags::NONE, |all, flag| all.with(*flag))
+        }
+        None if hashes == Some(true) => SchedulerFlags::FALLBACK,
+        None => SchedulerFlags::NONE,
+    }
+}
+
+fn read_persistence(fields: &Fields<'_>, family: Option<Family>) -> Option<Persistence> {
+    let timeout = fields.read("persistence", |raw| seconds(raw, SECOND..=31 * DAY));
+    // What the mask may be depends on the family; where that is unknown, nothing can be said of it.
+    let netmask = match family {
+        Some(family) => fields.read("netmask", |raw| granularity(raw, family)),
+        None => Setting::Absent,
+    };
+    if timeout.is_absent() {
+        fields.refuse(&["netmask"], "is for a virtual with persistence only");
+    }
+    let (timeout, _) = timeout.given()?;
+    let granularity = netmask.or(Granularity::host(family.unwrap_or(Family::V4)));
+    Some(Persistence { timeout: *timeout, granularity, engine: None })
+}
+
+/// The kernel takes any IPv4 mask but 0, with or without gaps, and for IPv6 a prefix length.
+fn granularity(raw: &Raw<'_>, family: Family) -> Result<Granularity, String> {
+    if family == Family::V6 {
+        let prefix = whole(raw, 1..=128)?;
+        return u8::try_from(prefix).map(Granularity::V6).map_err(|error| error.to_string());
+    }
+    let want = "a mask such as \"255.255.255.0\"";
+    match text(raw, want)?.parse::<Ipv4Addr>() {
+        Ok(mask) if !mask.is_unspecified() => Ok(Granularity::V4(mask)),
+        Ok(_) => Err(format!("{} makes all clients one; {want}", raw.shown())),
+        Err(_) => Err(format!("{} is not {want}", raw.shown())),
+    }
+}
+
+fn read_proxy(fields: &Fields<'_>) -> ProxyOptions {
+    let versions = [("v1", ProxyProtocol::V1), ("v2", ProxyProtocol::V2)];
+    let protocol = fields.read("proxy_protocol", |raw| word(raw, &versions));
+    let idle = fields.read("idle", |raw| duration(raw, SECOND..=DAY));
+    ProxyOptions { protocol: protocol.given().map(|(v, _)| *v), idle: idle.or(Duration::from_secs(900)) }
+}
+
+/// Refuses what the dataplane that was asked for cannot do. `auto` may become either and refuses nothing.
+fn refuse_of_dataplane(
+    fields: &Fields<'_>,
+    protocol: &Setting<Protocol>,
+    scheduler: &Scheduler,
+    dataplane: Option<DataplaneChoice>,
+) {
+    match dataplane {
+        Some(DataplaneChoice::Ipvs) => {
+            fields.refuse(
+                &["proxy_protocol", "idle"],
+                "the kernel cannot; it needs dataplane = \"proxy\" or \"auto\"",
+            );
+        }
+        Some(DataplaneChoice::Proxy) => {
+            const REASON: &str = "the proxy cannot; it needs dataplane = \"ipvs\"";
+            fields.refuse(&["fwmark", "persistence"], REASON);
+            if protocol.given().is_some_and(|(protocol, _)| *protocol == Protocol::Udp) {
+                fields.refuse_value(
+                    "protocol",
+                    "is nothing that the proxy can carry; it needs dataplane = \"ipvs\"",
+                );
+            }
+            if !PROXY_SCHEDULERS.contains(scheduler) {
+                let known = PROXY_SCHEDULERS.map(|s| s.name().to_string()).join(", ");
+                fields.refuse_value("scheduler", &format!("is not in the proxy; it has {known}"));
+            }
+        }
+        Some(DataplaneChoice::Auto) | None => {}
+    }
+}
+
+/// What the proxy dataplane can schedule by.
+const PROXY_SCHEDULERS: [Scheduler; 7] = [
+    Scheduler::Rr,
+    Scheduler::Wrr,
+    Scheduler::Lc,
+    Scheduler::Wlc,
+    Scheduler::Sed,
+    Scheduler::Nq,
+    Scheduler::Sh,
+];

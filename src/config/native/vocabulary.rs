@@ -1,0 +1,110 @@
+//! Every key that there is, and what is said to one that there is not.
+//!
+//! Owns the list of keys of each kind of table. Refuses to know what they mean. Never fails.
+
+use crate::config::diagnostic::printable;
+
+/// A kind of table and every key that it can hold.
+pub(super) struct Scope {
+    pub(super) title: &'static str,
+    pub(super) keys: &'static [&'static str],
+}
+
+pub(super) static TOP: Scope = Scope {
+    title: "the top level",
+    keys: &["dataplane", "http", "log", "log_format", "autoreload", "on_exit", "resync", "check", "virtual"],
+};
+pub(super) static VIRTUAL: Scope = Scope {
+    title: "[[virtual]]",
+    keys: &[
+        "name",
+        "address",
+        "fwmark",
+        "family",
+        "protocol",
+        "scheduler",
+        "scheduler_flags",
+        "one_packet",
+        "forward",
+        "tunnel",
+        "persistence",
+        "netmask",
+        "quiescent",
+        "drain",
+        "fallback",
+        "proxy_protocol",
+        "idle",
+        "weight",
+        "check",
+        "real",
+    ],
+};
+pub(super) static REAL: Scope = Scope {
+    title: "[[virtual.real]]",
+    keys: &["address", "port", "weight", "forward", "tunnel", "upper_threshold", "lower_threshold", "check"],
+};
+pub(super) static CHECK: Scope = Scope {
+    title: "check",
+    keys: &[
+        "type",
+        "port",
+        "ehlo_name",
+        "interval",
+        "retry",
+        "fall",
+        "rise",
+        "deadline",
+        "connect_timeout",
+        "banner_timeout",
+        "ehlo_timeout",
+        "quit_timeout",
+    ],
+};
+pub(super) static TUNNEL: Scope = Scope { title: "tunnel", keys: &["type", "port", "checksum"] };
+pub(super) static FALLBACK: Scope = Scope { title: "fallback", keys: &["address", "forward"] };
+
+/// Where a key that is unknown in one table may belong.
+static SCOPES: [&Scope; 6] = [&TOP, &VIRTUAL, &REAL, &CHECK, &TUNNEL, &FALLBACK];
+
+/// `"a", "b"`.
+pub(super) fn quoted(words: &[&str]) -> String {
+    words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", ")
+}
+
+/// The word of `words` that was probably meant.
+pub(super) fn nearest<'w>(word: &str, words: &[&'w str]) -> Option<&'w str> {
+    // Longer than any of our words by far; the distance would take its square in time.
+    const LONGEST: usize = 40;
+    if word.len() > LONGEST {
+        return None;
+    }
+    let word = word.to_ascii_lowercase().replace('-', "_");
+    let allowed = (word.len() / 3).clamp(1, 3);
+    words
+        .iter()
+        .map(|known| (strsim::osa_distance(&word, known), *known))
+        .filter(|(distance, known)| *distance <= allowed && *distance < known.len())
+        .min()
+        .map(|(_, known)| known)
+}
+
+/// What is wrong with a key that `scope` does not have, and which one was probably meant.
+pub(super) fn unknown(key: &str, scope: &Scope) -> String {
+    let title = scope.title;
+    let shown = printable(&key.chars().take(60).collect::<String>());
+    let owners = |key: &str| {
+        let titles: Vec<_> = SCOPES.iter().filter(|s| s.keys.contains(&key)).map(|s| s.title).collect();
+        titles.join(" or ")
+    };
+    let all: Vec<&str> = SCOPES.iter().flat_map(|scope| scope.keys).copied().collect();
+    let advice = if all.contains(&key) {
+        format!("it belongs to {}", owners(key))
+    } else if let Some(meant) = nearest(key, scope.keys) {
+        format!("did you mean \"{meant}\"?")
+    } else if let Some(meant) = nearest(key, &all) {
+        format!("did you mean \"{meant}\" of {}?", owners(meant))
+    } else {
+        format!("known are {}", scope.keys.join(", "))
+    };
+    format!("{shown}: unknown key in {title}; {advice}")
+}
