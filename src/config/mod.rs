@@ -4,6 +4,7 @@
 //! variables (`native`, `load`) and everything that happens at run time.
 
 pub mod diagnostic;
+pub mod load;
 pub mod native;
 
 pub use diagnostic::{Diagnostic, Place};
