@@ -90,7 +90,7 @@ impl Farm {
     }
 
     fn set_options(&mut self, options: ProxyOptions) {
-        self.proxy.set_options(BTreeMap::from([(tcp(self.vip), options)]));
+        self.proxy.set_proxy_options(BTreeMap::from([(tcp(self.vip), options)]));
     }
 
     async fn client(&self) -> TcpStream {
@@ -407,7 +407,7 @@ async fn ipv6_is_served_and_leaves_ipv4_alone() {
     let mut proxy = Proxy::new();
     proxy.apply(&Op::AddVirtual(tcp(wildcard), balanced_by(Scheduler::Wlc))).await.unwrap();
     proxy.apply(&Op::AddReal(tcp(wildcard), real, weighing(1))).await.unwrap();
-    proxy.set_options(BTreeMap::from([(
+    proxy.set_proxy_options(BTreeMap::from([(
         tcp(wildcard),
         ProxyOptions { protocol: Some(ProxyProtocol::V1), idle: Duration::from_secs(60) },
     )]));

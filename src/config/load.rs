@@ -124,7 +124,8 @@ fn name_of(kind: FileType) -> &'static str {
 }
 
 /// The kernel's host name where EHLO can carry it: it may hold any byte, a line end too.
-fn host_name() -> String {
+#[must_use]
+pub fn host_name() -> String {
     let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let name = name.trim();
     if native::is_host_name(name) { name.to_string() } else { NO_HOST_NAME.to_string() }

@@ -37,6 +37,16 @@ pub struct Config {
     pub virtuals: Vec<VirtualConfig>,
 }
 
+impl Config {
+    /// How large the farm is: `1 virtual, 3 real servers`.
+    #[must_use]
+    pub fn extent(&self) -> String {
+        let of = |count: usize, one: &str| format!("{count} {one}{}", if count == 1 { "" } else { "s" });
+        let reals = self.virtuals.iter().map(|v| v.reals.len()).sum();
+        format!("{}, {}", of(self.virtuals.len(), "virtual"), of(reals, "real server"))
+    }
+}
+
 /// `dataplane = "auto"`, `"ipvs"` or `"proxy"`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DataplaneChoice {

@@ -3,15 +3,19 @@
 //! Owns the [`Dataplane`] contract and its [`Error`]. Refuses to know health, weights' reasons and
 //! configuration. Every implementation passes the same contract suite (`tests/contract.rs`).
 
+pub mod choose;
 pub mod ipvs;
 pub mod memory;
 pub mod proxy;
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use crate::model::{Dump, Op, TableError};
+use crate::config::ProxyOptions;
+use crate::model::{Dump, Op, TableError, VirtualId};
 
 /// Something that holds a balancing table and sends connections by it.
 ///
@@ -27,6 +31,18 @@ pub trait Dataplane: Send {
 
     /// Makes one change.
     fn apply(&mut self, op: &Op) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Takes options that no table has a place for; without use for them it does nothing.
+    fn set_proxy_options(&mut self, options: BTreeMap<VirtualId, ProxyOptions>) {
+        let _ = options;
+    }
+
+    /// Called before the process ends by request: connections that need the process may end by themselves,
+    /// for at most `limit`. A table in the kernel needs nothing.
+    fn close(&mut self, limit: Duration) -> impl Future<Output = ()> + Send {
+        let _ = limit;
+        std::future::ready(())
+    }
 }
 
 /// Why a dataplane could not do what it was asked; each message says what a person can do about it.
@@ -68,7 +84,7 @@ pub enum Error {
     },
     /// The kernel did not answer in time.
     #[error("no answer from the kernel within {} s", .0.as_secs())]
-    Timeout(std::time::Duration),
+    Timeout(Duration),
     /// Bytes from the kernel that make no sense.
     #[error("cannot understand the kernel: {0}")]
     Protocol(String),

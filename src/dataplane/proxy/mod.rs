@@ -39,11 +39,11 @@ use crate::model::{Counters, Dump, Op, Protocol, RealId, Table, Virtual, Virtual
 const DEFAULT_OPTIONS: ProxyOptions = ProxyOptions { protocol: None, idle: Duration::from_secs(15 * 60) };
 
 /// More sessions than any mail farm has; with full buffers they take 2 GiB.
-const MAX_SESSIONS: u64 = 65_536;
+const MAX_SESSIONS: u32 = 65_536;
 /// Descriptors that sessions leave to listeners, checks and everything else.
 const RESERVED_DESCRIPTORS: u64 = 256;
 /// Sessions that are tried even where the limit of descriptors speaks against it.
-const MIN_SESSIONS: u64 = 64;
+const MIN_SESSIONS: u32 = 64;
 
 /// A dataplane that forwards by itself.
 #[derive(Debug)]
@@ -56,6 +56,8 @@ pub struct Proxy {
     deleted: BTreeMap<(VirtualId, RealId), Weak<Counts>>,
     /// Places for sessions, all virtuals together.
     sessions: Arc<Semaphore>,
+    /// How many places there are when no session is.
+    places: u32,
 }
 
 impl Default for Proxy {
@@ -72,22 +74,15 @@ impl Proxy {
     /// in the kernel's backlog.
     #[must_use]
     pub fn new() -> Self {
-        let sessions = max_sessions(raise_descriptor_limit());
+        let places = max_sessions(raise_descriptor_limit());
         Self {
             table: Table::default(),
             options: BTreeMap::new(),
             running: BTreeMap::new(),
             deleted: BTreeMap::new(),
-            sessions: Arc::new(Semaphore::new(sessions)),
-        }
-    }
-
-    /// Sets what no table has a place for, for the virtuals that exist and for those to come. New sessions
-    /// follow it, those that exist do not. A virtual that is not named has no header and 15 minutes.
-    pub fn set_options(&mut self, options: BTreeMap<VirtualId, ProxyOptions>) {
-        self.options = options;
-        for id in self.running.keys() {
-            self.publish(id);
+            // A semaphore has more room than a u32 on every machine that Linux runs on.
+            sessions: Arc::new(Semaphore::new(usize::try_from(places).unwrap_or(Semaphore::MAX_PERMITS))),
+            places,
         }
     }
 
@@ -194,6 +189,22 @@ impl Dataplane for Proxy {
         self.publish(&id);
         Ok(())
     }
+
+    /// New sessions follow the options, those that exist do not. A virtual that is not named has no header and
+    /// 15 minutes.
+    fn set_proxy_options(&mut self, options: BTreeMap<VirtualId, ProxyOptions>) {
+        self.options = options;
+        for id in self.running.keys() {
+            self.publish(id);
+        }
+    }
+
+    /// Listens no more; ends with the last session.
+    async fn close(&mut self, limit: Duration) {
+        self.running.clear();
+        // Who has all the places knows that no session is left.
+        let _ = tokio::time::timeout(limit, self.sessions.acquire_many(self.places)).await;
+    }
 }
 
 /// A virtual that listens.
@@ -248,9 +259,10 @@ fn raise_descriptor_limit() -> Option<u64> {
     if raised.is_ok() { limit.maximum } else { limit.current }
 }
 
-fn max_sessions(descriptors: Option<u64>) -> usize {
-    let fit = descriptors.map_or(MAX_SESSIONS, |limit| limit.saturating_sub(RESERVED_DESCRIPTORS) / 2);
-    usize::try_from(fit.clamp(MIN_SESSIONS, MAX_SESSIONS)).unwrap_or(Semaphore::MAX_PERMITS)
+fn max_sessions(descriptors: Option<u64>) -> u32 {
+    let fit = descriptors.map(|limit| limit.saturating_sub(RESERVED_DESCRIPTORS) / 2);
+    let fit = fit.and_then(|fit| u32::try_from(fit).ok()).unwrap_or(MAX_SESSIONS);
+    fit.clamp(MIN_SESSIONS, MAX_SESSIONS)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! `None`, because one such thing of somebody else's must not hide the whole table. Fails with a [`WireError`] on what
 //! no kernel sends.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::attributes::Attributes;
@@ -22,6 +23,14 @@ pub struct Info {
     pub version: [u8; 3],
     /// Buckets of the connection table; before Linux 7.1 fixed by the module parameter `conn_tab_bits`.
     pub connection_table: u32,
+}
+
+/// As `ipvsadm` heads its list, in a sentence.
+impl fmt::Display for Info {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [major, minor, patch] = self.version;
+        write!(f, "IPVS {major}.{minor}.{patch}, connection table of {} buckets", self.connection_table)
+    }
 }
 
 /// Seconds after its last packet for which the kernel remembers a connection.
