@@ -1,0 +1,161 @@
+//! EDGE: the metrics: one table of names, and how they are set.
+//!
+//! Owns every metric name, its type, its help text and its labels; `/metrics` shows nothing that is not here.
+//! Refuses to know HTTP. Values that belong to the table (weights, connections) are set from a [`Snapshot`] when
+//! they are asked for, so that a removed server's series end; counters are counted where things happen.
+//! Without a recorder (no `http` address) every call does nothing.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use ahash::AHashMap;
+use checks::Outcome;
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics_util::MetricKindMask;
+
+use crate::config::CheckPlan;
+use crate::snapshot::Snapshot;
+
+const IN_SYNC: &str = "smtp_director_in_sync";
+/// Changes of the table, by `op` and `result`.
+pub const TABLE_OPS: &str = "smtp_director_table_ops_total";
+const INFO: &str = "smtp_director_info";
+const LAST_SYNC: &str = "smtp_director_last_sync_timestamp_seconds";
+const RESYNCS: &str = "smtp_director_resyncs_total";
+const RELOADS: &str = "smtp_director_reloads_total";
+const LAST_RELOAD_OK: &str = "smtp_director_last_reload_successful";
+const CHECKS: &str = "smtp_director_checks_total";
+const CHECK_SECONDS: &str = "smtp_director_check_duration_seconds";
+const REAL_UP: &str = "smtp_director_real_up";
+const REAL_WEIGHT: &str = "smtp_director_real_weight";
+const REAL_CONFIGURED: &str = "smtp_director_real_configured_weight";
+const REAL_ACTIVE: &str = "smtp_director_real_active_connections";
+const REAL_INACTIVE: &str = "smtp_director_real_inactive_connections";
+const REAL_CONNECTIONS: &str = "smtp_director_real_connections_total";
+
+/// Name, labels and help of every gauge.
+const GAUGES: [(&str, &str); 9] = [
+    (INFO, "Always 1; labels: version, dataplane"),
+    (IN_SYNC, "1 while the table is as it should be"),
+    (LAST_SYNC, "When the table was last found or made as it should be"),
+    (LAST_RELOAD_OK, "1 while the last reload of the configuration was accepted"),
+    (
+        REAL_UP,
+        "1 while the checks pass, 0 while the server is down; absent while unknown; labels: virtual, real",
+    ),
+    (REAL_WEIGHT, "Weight in the table; labels: virtual, real"),
+    (REAL_CONFIGURED, "Weight in the configuration; labels: virtual, real"),
+    (REAL_ACTIVE, "Established connections; labels: virtual, real"),
+    (REAL_INACTIVE, "Connections in other states that the dataplane remembers; labels: virtual, real"),
+];
+
+/// Name and help of every counter.
+const COUNTERS: [(&str, &str); 5] = [
+    (TABLE_OPS, "Changes of the table; labels: op, result (ok, error)"),
+    (RESYNCS, "Comparisons of the table with what is wanted; labels: result (ok, error)"),
+    (RELOADS, "Reloads of the configuration; labels: result (ok, error)"),
+    (CHECKS, "Checks; labels: target, check, stage (how far it got), reason (ok, or why it failed)"),
+    (REAL_CONNECTIONS, "Connections scheduled; labels: virtual, real"),
+];
+
+/// Upper bounds in seconds: a healthy probe takes milliseconds, a first contact with postscreen 6 s.
+const BUCKETS: [f64; 10] = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 7.0, 15.0];
+/// Gauges that a scrape does not set end after this time: those of a server that was removed. Every gauge is
+/// set at every scrape, so that none ends before its time.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// The recorder and what it needs to render.
+#[derive(Debug)]
+pub struct Exporter {
+    handle: PrometheusHandle,
+    /// The kernel's counters as last seen: they start again when a table is cleared, ours do not.
+    seen: Mutex<AHashMap<(String, String), u64>>,
+}
+
+impl Exporter {
+    /// Makes this process record metrics.
+    ///
+    /// # Errors
+    /// When a recorder is installed already.
+    pub fn install() -> Result<Self, BuildError> {
+        let handle = PrometheusBuilder::new()
+            .set_buckets_for_metric(Matcher::Full(CHECK_SECONDS.to_owned()), &BUCKETS)?
+            .idle_timeout(MetricKindMask::GAUGE, Some(IDLE))
+            .install_recorder()?;
+        for (name, help) in GAUGES {
+            describe_gauge!(name, help);
+        }
+        for (name, help) in COUNTERS {
+            describe_counter!(name, help);
+        }
+        describe_histogram!(CHECK_SECONDS, Unit::Seconds, "Duration of a whole check; labels: target, check");
+        Ok(Self { handle, seen: Mutex::new(AHashMap::new()) })
+    }
+
+    /// Folds the samples that wait into their histograms; without it they would pile up between scrapes.
+    pub fn upkeep(&self) {
+        self.handle.run_upkeep();
+    }
+
+    /// The Prometheus text format (version 0.0.4).
+    pub fn render(&self, snapshot: &Snapshot) -> String {
+        gauge!(INFO, "version" => snapshot.version.clone(), "dataplane" => snapshot.dataplane.clone())
+            .set(1.0);
+        gauge!(IN_SYNC).set(f64::from(u8::from(snapshot.in_sync)));
+        gauge!(LAST_RELOAD_OK).set(f64::from(u8::from(snapshot.last_reload_ok)));
+        if let Some(seconds) = snapshot.last_sync {
+            // Exact until the year 285 million.
+            #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 are far below 2^53")]
+            gauge!(LAST_SYNC).set(seconds as f64);
+        }
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut now = AHashMap::with_capacity(seen.len());
+        for shown in &snapshot.virtuals {
+            let name = if shown.name.is_empty() { &shown.id } else { &shown.name };
+            for real in &shown.reals {
+                let labels = [("virtual", name.clone()), ("real", real.address.clone())];
+                match real.state.as_str() {
+                    "up" => gauge!(REAL_UP, &labels).set(1.0),
+                    "down" => gauge!(REAL_UP, &labels).set(0.0),
+                    _ => {}
+                }
+                gauge!(REAL_WEIGHT, &labels).set(f64::from(real.weight.unwrap_or(0)));
+                gauge!(REAL_CONFIGURED, &labels).set(f64::from(real.configured_weight));
+                gauge!(REAL_ACTIVE, &labels).set(f64::from(real.active));
+                gauge!(REAL_INACTIVE, &labels).set(f64::from(real.inactive));
+                let key = (name.clone(), real.address.clone());
+                let before = seen.get(&key).copied().unwrap_or(0);
+                let new = real.connections.checked_sub(before).unwrap_or(real.connections);
+                counter!(REAL_CONNECTIONS, &labels).increment(new);
+                now.insert(key, real.connections);
+            }
+        }
+        *seen = now;
+        drop(seen);
+        self.handle.render()
+    }
+}
+
+/// Counts one check.
+pub fn count_check(plan: &CheckPlan, outcome: &Outcome) {
+    let target = plan.spec.target.to_string();
+    let check = plan.spec.kind.name();
+    let (stage, reason) = match &outcome.verdict {
+        Ok(()) => (outcome.stages.last().map_or("", |report| report.stage.name()), "ok"),
+        Err(failure) => (failure.stage.name(), failure.reason.name()),
+    };
+    counter!(CHECKS, "target" => target.clone(), "check" => check, "stage" => stage, "reason" => reason)
+        .increment(1);
+    histogram!(CHECK_SECONDS, "target" => target, "check" => check).record(outcome.took.as_secs_f64());
+}
+
+/// Counts one reload; `result` is `ok` or `error`.
+pub fn count_reload(result: &'static str) {
+    counter!(RELOADS, "result" => result).increment(1);
+}
+
+/// Counts one comparison; `result` is `ok` or `error`.
+pub fn count_resync(result: &'static str) {
+    counter!(RESYNCS, "result" => result).increment(1);
+}

@@ -1,0 +1,268 @@
+//! What the director shows of itself: one serialisable picture, from which status and metrics are rendered.
+//!
+//! Owns the JSON of `/status` (its field names are an interface) and the text table of the `status` command.
+//! Refuses to know where the picture goes. Cannot fail.
+
+use std::fmt::Write as _;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::VirtualConfig;
+use crate::model::{Dump, RealId, RealSettings, VirtualId};
+use crate::state::{Finding, State};
+
+/// The whole farm at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Version of the program.
+    pub version: String,
+    /// `ipvs` or `proxy`.
+    pub dataplane: String,
+    /// Whether the last comparison of the table with what is wanted found or made them equal.
+    pub in_sync: bool,
+    /// Why not, in words.
+    pub trouble: Option<String>,
+    /// When the table was last found or made as it should be, in seconds since 1970.
+    pub last_sync: Option<u64>,
+    /// Whether the last reload of the configuration was accepted.
+    pub last_reload_ok: bool,
+    /// Whether every check has had an answer.
+    pub all_known: bool,
+    /// Every virtual of the configuration, then those that still drain.
+    pub virtuals: Vec<VirtualSnapshot>,
+}
+
+/// One virtual.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VirtualSnapshot {
+    /// Its name in the configuration; empty for one that was removed and still drains.
+    pub name: String,
+    /// `TCP 192.0.2.25:25`, `FWM 7`.
+    pub id: String,
+    /// Name of the scheduler.
+    pub scheduler: String,
+    /// Connections scheduled since the virtual was made.
+    pub connections: u64,
+    /// Its destinations, configured ones first.
+    pub reals: Vec<RealSnapshot>,
+}
+
+/// What a destination is in the table for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// A configured real server.
+    Real,
+    /// Serves while no real server can.
+    Fallback,
+    /// Not wanted any more, waits for its connections to end.
+    Leaving,
+}
+
+/// One destination of one virtual.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RealSnapshot {
+    /// Address and port.
+    pub address: String,
+    /// What it is there for.
+    pub role: Role,
+    /// `Route`, `Masq`, `Tunnel`.
+    pub forward: String,
+    /// The weight in the table; `None` when it is not in the table.
+    pub weight: Option<u32>,
+    /// The weight of the configuration.
+    pub configured_weight: u32,
+    /// Established connections.
+    pub active: u32,
+    /// Other connections that the dataplane remembers.
+    pub inactive: u32,
+    /// Connections scheduled since it was added.
+    pub connections: u64,
+    /// `up`, `down` or `unknown`; `unchecked` for one without a check.
+    pub state: String,
+    /// Seconds since the state changed.
+    pub since_seconds: Option<u64>,
+    /// Why the last check failed: a word of the fixed vocabulary.
+    pub reason: Option<String>,
+    /// How far that check got.
+    pub stage: Option<String>,
+    /// The SMTP code that it got.
+    pub code: Option<u16>,
+    /// What the server or the system said.
+    pub text: Option<String>,
+    /// Duration of the last check in milliseconds.
+    pub check_ms: Option<f64>,
+}
+
+/// Pictures the farm: what is wanted and known, over what the table has.
+#[must_use]
+pub fn picture(now: Instant, state: &State, actual: &Dump) -> Vec<VirtualSnapshot> {
+    let configured = state.config().virtuals.iter().map(|v| virtual_picture(now, state, v, actual));
+    let retired = actual.table.virtuals.keys().filter(|id| {
+        state.owned().contains(id) && !state.config().virtuals.iter().any(|config| config.id == **id)
+    });
+    configured.chain(retired.map(|id| retired_picture(now, state, id, actual))).collect()
+}
+
+fn virtual_picture(now: Instant, state: &State, config: &VirtualConfig, actual: &Dump) -> VirtualSnapshot {
+    let mut reals: Vec<_> = config
+        .reals
+        .iter()
+        .map(|real| {
+            let mut shown = real_picture(&config.id, real.id, Role::Real, &real.settings, actual);
+            match &real.check {
+                None => shown.state = "unchecked".to_owned(),
+                Some(plan) => describe(&mut shown, now, state.finding(plan).cloned().unwrap_or_default()),
+            }
+            shown
+        })
+        .collect();
+    let table = actual.table.virtuals.get(&config.id);
+    let others = table.iter().flat_map(|have| &have.reals);
+    for (id, settings) in others.filter(|(id, _)| !config.reals.iter().any(|real| real.id == **id)) {
+        let fallback = config.fallback.is_some_and(|(fallback, _)| fallback == *id)
+            && state.leaving_since(&config.id, id).is_none();
+        let role = if fallback { Role::Fallback } else { Role::Leaving };
+        reals.push(leaving_picture(now, state, (&config.id, *id, role), settings, actual));
+    }
+    VirtualSnapshot {
+        name: config.name.clone(),
+        id: config.id.to_string(),
+        scheduler: config.settings.scheduler.to_string(),
+        connections: actual.counters.virtuals.get(&config.id).map_or(0, |stats| stats.connections),
+        reals,
+    }
+}
+
+fn retired_picture(now: Instant, state: &State, id: &VirtualId, actual: &Dump) -> VirtualSnapshot {
+    let have = actual.table.virtuals.get(id);
+    let reals = have.iter().flat_map(|have| &have.reals);
+    VirtualSnapshot {
+        name: String::new(),
+        id: id.to_string(),
+        scheduler: have.map(|have| have.settings.scheduler.to_string()).unwrap_or_default(),
+        connections: actual.counters.virtuals.get(id).map_or(0, |stats| stats.connections),
+        reals: reals
+            .map(|(real, settings)| leaving_picture(now, state, (id, *real, Role::Leaving), settings, actual))
+            .collect(),
+    }
+}
+
+fn leaving_picture(
+    now: Instant,
+    state: &State,
+    (id, real, role): (&VirtualId, RealId, Role),
+    settings: &RealSettings,
+    actual: &Dump,
+) -> RealSnapshot {
+    let mut shown = real_picture(id, real, role, settings, actual);
+    shown.state = "unchecked".to_owned();
+    shown.since_seconds = state.leaving_since(id, &real).map(|since| now.duration_since(since).as_secs());
+    shown
+}
+
+fn real_picture(
+    id: &VirtualId,
+    real: RealId,
+    role: Role,
+    settings: &RealSettings,
+    actual: &Dump,
+) -> RealSnapshot {
+    let have = actual.table.virtuals.get(id).and_then(|have| have.reals.get(&real));
+    let counters = actual.counters.reals.get(&(*id, real)).copied().unwrap_or_default();
+    RealSnapshot {
+        address: real.to_string(),
+        role,
+        forward: have.map_or(settings.forward, |have| have.forward).to_string(),
+        weight: have.map(|have| have.weight.0),
+        configured_weight: settings.weight.0,
+        active: counters.active,
+        inactive: counters.inactive,
+        connections: counters.stats.connections,
+        state: String::new(),
+        since_seconds: None,
+        reason: None,
+        stage: None,
+        code: None,
+        text: None,
+        check_ms: None,
+    }
+}
+
+fn describe(shown: &mut RealSnapshot, now: Instant, finding: Finding) {
+    shown.state = finding.state.to_string();
+    shown.since_seconds = finding.since.map(|since| now.duration_since(since).as_secs());
+    shown.check_ms = (!finding.took.is_zero()).then_some(finding.took.as_secs_f64() * 1e3);
+    if let Some(failure) = finding.failure {
+        shown.reason = Some(failure.reason.to_string());
+        shown.stage = Some(failure.stage.to_string());
+        shown.code = failure.code;
+        shown.text = Some(failure.text).filter(|text| !text.is_empty());
+    }
+}
+
+/// The farm as text, laid out like `ipvsadm -L -n`, with state and reason beside each real server.
+#[must_use]
+pub fn render(snapshot: &Snapshot) -> String {
+    let mut out = String::new();
+    let sync = match (&snapshot.trouble, snapshot.in_sync) {
+        (Some(trouble), _) => format!("NOT in sync: {trouble}"),
+        (None, true) => "in sync".to_owned(),
+        (None, false) => "not compared yet".to_owned(),
+    };
+    // Writing to a String cannot fail.
+    let _ =
+        writeln!(out, "smtp-director {}, dataplane {}, table {sync}", snapshot.version, snapshot.dataplane);
+    let _ = writeln!(out, "Prot LocalAddress:Port Scheduler");
+    let _ = writeln!(
+        out,
+        "  -> {:<28}{:<8}{:>6}{:>11}{:>11}  State",
+        "RemoteAddress:Port", "Forward", "Weight", "ActiveConn", "InActConn"
+    );
+    for shown in &snapshot.virtuals {
+        let name = if shown.name.is_empty() { "removed, draining" } else { &shown.name };
+        let _ = writeln!(out, "{} {} ({name})", shown.id, shown.scheduler);
+        for real in &shown.reals {
+            let weight = real.weight.map_or_else(|| "-".to_owned(), |weight| weight.to_string());
+            let _ = writeln!(
+                out,
+                "  -> {:<28}{:<8}{weight:>6}{:>11}{:>11}  {}",
+                real.address,
+                real.forward,
+                real.active,
+                real.inactive,
+                state_text(real)
+            );
+        }
+    }
+    out
+}
+
+fn state_text(real: &RealSnapshot) -> String {
+    let mut text = match real.role {
+        Role::Real => real.state.clone(),
+        Role::Fallback => "fallback".to_owned(),
+        Role::Leaving => "leaving".to_owned(),
+    };
+    if let Some(seconds) = real.since_seconds {
+        let _ = write!(text, " {}", age(seconds));
+    }
+    if let (Some(reason), Some(stage)) = (&real.reason, &real.stage) {
+        let _ = write!(text, ": {reason} at {stage}");
+        if let Some(said) = &real.text {
+            let _ = write!(text, ": {said}");
+        }
+    }
+    text
+}
+
+/// A duration as short as `ps` would write it: `7s`, `3m`, `2h`, `5d`.
+fn age(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3_600 => format!("{}m", seconds / 60),
+        3_600..86_400 => format!("{}h", seconds / 3_600),
+        _ => format!("{}d", seconds / 86_400),
+    }
+}
