@@ -1,0 +1,110 @@
+//! EDGE: `plan`: what would change in the table now, like a diff.
+//!
+//! Asks every server once and takes the answer as final, so that it says what the daemon would come to. Reads the
+//! kernel's table where it can; elsewhere it says so and plans from an empty one. Changes nothing.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::time::Instant;
+
+use tokio::task::JoinSet;
+
+use super::{Exit, Threads, runtime};
+use crate::config::{CheckPlan, Config, DataplaneChoice};
+use crate::dataplane::Dataplane as _;
+use crate::dataplane::ipvs::Ipvs;
+use crate::health;
+use crate::model::{Dump, Op, Table};
+use crate::reconcile::diff;
+use crate::state::{Finding, State};
+
+/// Checks that run at the same time.
+const AT_ONCE: usize = 64;
+
+pub(super) fn plan(config: &Config) -> Result<(), Exit> {
+    let mut out = std::io::stdout().lock();
+    let (actual, note) = runtime(Threads::One)?.block_on(read_table(config.dataplane))?;
+    if let Some(note) = note {
+        writeln!(out, "# {note}")?;
+    }
+    let mut state = State::new(config.clone());
+    let plans: Vec<CheckPlan> = state.checks().cloned().collect();
+    for (plan, finding) in runtime(Threads::One)?.block_on(ask_all(plans)) {
+        if let Some(failure) = &finding.failure {
+            writeln!(out, "# {} is {}: {failure}", plan.spec.target, finding.state)?;
+        }
+        state.absorb(&plan, finding);
+    }
+    #[expect(clippy::disallowed_methods, reason = "EDGE: nothing has begun to drain before now")]
+    let now = Instant::now();
+    let desired = state.desired(now, &actual);
+    let ops = diff(&actual.table, &desired, &state.owned());
+    for op in &ops {
+        writeln!(out, "{}", line(op, &actual.table))?;
+    }
+    if ops.is_empty() {
+        writeln!(out, "# nothing would change")?;
+    }
+    Ok(())
+}
+
+async fn read_table(choice: DataplaneChoice) -> Result<(Dump, Option<String>), Exit> {
+    let why = match choice {
+        DataplaneChoice::Proxy => "the proxy starts with an empty table".to_owned(),
+        DataplaneChoice::Auto | DataplaneChoice::Ipvs => match Ipvs::open().await {
+            Ok(mut ipvs) => return Ok((ipvs.dump().await?, None)),
+            Err(error) if choice == DataplaneChoice::Ipvs => return Err(error.into()),
+            Err(error) => error.to_string(),
+        },
+    };
+    Ok((Dump::default(), Some(format!("planned from an empty table: {why}"))))
+}
+
+async fn ask_all(plans: Vec<CheckPlan>) -> BTreeMap<CheckPlan, Finding> {
+    let mut waiting = plans.into_iter();
+    let mut running = JoinSet::new();
+    let mut found = BTreeMap::new();
+    loop {
+        while running.len() < AT_ONCE
+            && let Some(plan) = waiting.next()
+        {
+            running.spawn(async move { (checks::run(&plan.spec).await, plan) });
+        }
+        let Some(done) = running.join_next().await else { return found };
+        if let Ok((outcome, plan)) = done {
+            let state = if outcome.verdict.is_ok() { health::State::Up } else { health::State::Down };
+            let finding = Finding { state, since: None, failure: outcome.verdict.err(), took: outcome.took };
+            found.insert(plan, finding);
+        }
+    }
+}
+
+/// One line of the diff: `+` is added, `-` is deleted, `~` is changed (from => to).
+fn line(op: &Op, actual: &Table) -> String {
+    match op {
+        Op::AddVirtual(id, settings) => format!("+ {id} {}", settings.scheduler),
+        Op::SetVirtual(id, settings) => match actual.virtuals.get(id) {
+            Some(have) if have.settings.scheduler != settings.scheduler => {
+                format!("~ {id} {} => {}", have.settings.scheduler, settings.scheduler)
+            }
+            _ => format!("~ {id} {} with other options", settings.scheduler),
+        },
+        Op::DeleteVirtual(id) => format!("- {id}"),
+        Op::AddReal(id, real, settings) => {
+            format!("+ {id} -> {real} {} weight {}", settings.forward, settings.weight)
+        }
+        Op::DeleteReal(id, real) => format!("- {id} -> {real}"),
+        Op::SetReal(id, real, settings) => {
+            let have = actual.virtuals.get(id).and_then(|have| have.reals.get(real));
+            match have {
+                Some(have) if have.weight != settings.weight => {
+                    format!("~ {id} -> {real} weight {} => {}", have.weight, settings.weight)
+                }
+                Some(have) if have.forward != settings.forward => {
+                    format!("~ {id} -> {real} {} => {}", have.forward, settings.forward)
+                }
+                _ => format!("~ {id} -> {real} with other thresholds or tunnel"),
+            }
+        }
+    }
+}

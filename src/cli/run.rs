@@ -1,0 +1,143 @@
+//! EDGE: the daemon, put together: log, dataplane, HTTP, signals, checks, director.
+//!
+//! Owns the order of the start, and what a signal or a change of the file sets in motion. All that can fail at the start fails before
+//! the first change of the table; afterwards nothing in here ends the daemon but a request.
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tracing::{Level, info};
+
+use super::{Exit, Threads, read, runtime};
+use crate::config::load::load;
+use crate::config::{Config, LogFormat, LogLevel};
+use crate::dataplane::choose::choose;
+use crate::director::{Director, Event, Inbox};
+use crate::http::{self, View};
+use crate::metrics::Exporter;
+use crate::prober::Prober;
+
+/// How often the file is looked at with `autoreload`.
+const POLL: Duration = Duration::from_secs(1);
+/// Events and reports that may wait; who sends more waits too.
+const QUEUE: usize = 256;
+
+pub(super) fn run(path: &Path) -> Result<(), Exit> {
+    let config = read(path)?;
+    log_to_stderr(&config);
+    let result = runtime(Threads::Cores)?.block_on(daemon(path.to_owned(), config));
+    if let Err(exit) = &result {
+        tracing::error!("cannot start: {}", exit.message);
+    }
+    result
+}
+
+fn log_to_stderr(config: &Config) {
+    let level = match config.log {
+        LogLevel::Error => Level::ERROR,
+        LogLevel::Warn => Level::WARN,
+        LogLevel::Info => Level::INFO,
+        LogLevel::Debug => Level::DEBUG,
+        LogLevel::Trace => Level::TRACE,
+    };
+    let log = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_target(false);
+    match config.log_format {
+        LogFormat::Text => log.with_ansi(false).init(),
+        LogFormat::Json => log.json().init(),
+    }
+}
+
+async fn daemon(path: PathBuf, config: Config) -> Result<(), Exit> {
+    let os = |what: &str, error: &dyn std::fmt::Display| Exit::new(Exit::OS, format!("{what}: {error}"));
+    let listener = match config.http {
+        None => None,
+        Some(address) => Some(TcpListener::bind(address).await.map_err(|error| {
+            os(&format!("cannot listen on http = \"{address}\" (is another smtp-director running?)"), &error)
+        })?),
+    };
+    let mut terminate =
+        signal(SignalKind::terminate()).map_err(|error| os("cannot catch SIGTERM", &error))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| os("cannot catch SIGINT", &error))?;
+    let hangup = signal(SignalKind::hangup()).map_err(|error| os("cannot catch SIGHUP", &error))?;
+    let (dataplane, why) = choose(config.dataplane).await?;
+    info!("smtp-director {} with {}: {}", env!("CARGO_PKG_VERSION"), path.display(), config.extent());
+    info!("{why}");
+
+    let (report, reports) = mpsc::channel(QUEUE);
+    let (event, events) = mpsc::channel(QUEUE);
+    let (pictures, picture) = watch::channel(Arc::default());
+    if let Some(listener) = listener {
+        let exporter = Exporter::install().map_err(|error| os("cannot record metrics", &error))?;
+        let view = View { pictures: picture, director: event.clone(), exporter: Arc::new(exporter) };
+        tokio::spawn(http::serve(listener, view));
+    }
+    tokio::spawn(reload(path, config.autoreload, hangup, event.clone()));
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if event.send(Event::Stop).await.is_err() {
+                return;
+            }
+        }
+    });
+    Director::new(config, dataplane, Prober::new(report), pictures).run(Inbox { reports, events }).await;
+    Ok(())
+}
+
+/// Reads the file again on SIGHUP and, with `autoreload`, when it has changed and rested.
+async fn reload(
+    path: PathBuf,
+    mut autoreload: bool,
+    mut hangup: tokio::signal::unix::Signal,
+    director: mpsc::Sender<Event>,
+) {
+    let mut read_as = look(&path);
+    loop {
+        tokio::select! {
+            _ = hangup.recv() => {}
+            () = change(&path, read_as), if autoreload => info!("{} has changed", path.display()),
+        }
+        read_as = look(&path);
+        let file = path.clone();
+        let loaded = tokio::task::spawn_blocking(move || load(&file, std::env::vars_os())).await;
+        let event = match loaded {
+            Ok(Ok(config)) => {
+                autoreload = config.autoreload;
+                Event::Reload(Ok(Box::new(config)))
+            }
+            Ok(Err(error)) => Event::Reload(Err(error.to_string())),
+            Err(panic) => Event::Reload(Err(panic.to_string())),
+        };
+        if director.send(event).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// What tells one version of a file from another.
+type Look = Option<(SystemTime, u64)>;
+
+fn look(path: &Path) -> Look {
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((metadata.modified().ok()?, metadata.len()))
+}
+
+/// Ends when the file is another one than `before` and has been the same for two looks: an editor may need
+/// more than one write. A file that is gone is no new version.
+async fn change(path: &Path, before: Look) {
+    let mut last = before;
+    loop {
+        tokio::time::sleep(POLL).await;
+        let now = look(path);
+        if now.is_some() && now != before && now == last {
+            return;
+        }
+        last = now;
+    }
+}
