@@ -89,3 +89,67 @@ fn virtual_fault(settings: &VirtualSettings) -> Option<String> {
         persistence.timeout, persistence.granularity, settings.scheduler
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Granularity, Persistence, SchedulerFlags};
+
+    fn virtual_id() -> VirtualId {
+        VirtualId::Fwmark { mark: 7, family: Family::V4 }
+    }
+
+    fn with_engine(scheduler: Scheduler, engine: Option<&str>) -> Op {
+        let granularity = Granularity::host(Family::V4);
+        let persistence = Some(Persistence { timeout: 60, granularity, engine: engine.map(Into::into) });
+        let settings =
+            VirtualSettings { scheduler, flags: SchedulerFlags::NONE, one_packet: false, persistence };
+        Op::SetVirtual(virtual_id(), settings)
+    }
+
+    fn add(address: &str, settings: RealSettings) -> Op {
+        Op::AddReal(virtual_id(), RealId(address.parse().unwrap()), settings)
+    }
+
+    fn gate() -> RealSettings {
+        RealSettings { forward: Forward::Gate, weight: Weight(1), upper_threshold: 0, lower_threshold: 0 }
+    }
+
+    #[test]
+    fn every_number_says_what_a_person_can_do() {
+        let real = || add("10.0.0.11:25", gate());
+        let limits = RealSettings { upper_threshold: 1, lower_threshold: 2, ..gate() };
+        let rows = [
+            (real(), libc::EEXIST, "it exists already"),
+            (real(), libc::ESRCH, "there is no such virtual"),
+            (real(), libc::ENOENT, "the virtual has no such real server"),
+            (
+                with_engine(Scheduler::Wlc, None),
+                libc::ENOENT,
+                "no scheduler \"wlc\"; load it with `modprobe ip_vs_wlc`",
+            ),
+            (
+                with_engine(Scheduler::Wlc, Some("sip")),
+                libc::ENOENT,
+                "engine \"pe_sip\"; load it with `modprobe ip_vs_pe_sip`",
+            ),
+            (with_engine(Scheduler::Twos, Some("sip")), libc::ENOENT, "no scheduler \"twos\""),
+            (real(), libc::EPERM, "CAP_NET_ADMIN"),
+            (add("10.0.0.11:25", limits), libc::ERANGE, "lower threshold 2 is above the upper threshold 1"),
+            (add("[2001:db8::11]:25", gate()), libc::EINVAL, "needs a tunnel"),
+            (add("[2001:db8::11]:25", gate()), libc::EAFNOSUPPORT, "this kernel's IPVS has no IPv6"),
+            (Op::DeleteVirtual(virtual_id()), libc::EINVAL, "\"delete virtual FWM 7\": a value is invalid"),
+            (real(), libc::ENOMEM, "netlink: "),
+        ];
+        for (op, errno, words) in rows {
+            let said = of_op(&op, Errno(errno)).to_string();
+            assert!(said.contains(words), "{op}: {said}");
+        }
+    }
+
+    #[test]
+    fn a_question_that_finds_nothing_means_that_there_is_no_ipvs() {
+        assert!(matches!(of_query(Errno(libc::ENOENT)), Error::NotAvailable));
+        assert!(matches!(of_query(Errno(libc::EPERM)), Error::Permission));
+    }
+}
