@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use smtp_director::dataplane::{Dataplane, Error};
 use smtp_director::model::{
     Family, Forward, Granularity, Op, Persistence, Protocol, RealId, RealSettings, Scheduler, SchedulerFlags,
-    Table, Tunnel, TunnelChecksum, VirtualId, VirtualSettings, Weight,
+    Table, TableError, Tunnel, TunnelChecksum, VirtualId, VirtualSettings, Weight,
 };
 
 /// What a dataplane can do, and where its virtuals may be. It must be empty when it is handed to [`suite`].
@@ -154,15 +154,37 @@ struct Trial<D> {
 }
 
 impl<D: Dataplane> Trial<D> {
-    /// Makes a change on both sides and compares the answers, then the tables.
+    /// A change that succeeds. The caller says so itself: `Table::apply` is on trial too when it is the dataplane.
     async fn step(&mut self, op: Op) {
-        let expected = self.expected.apply(&op);
-        match (self.dataplane.apply(&op).await, expected) {
+        assert_eq!(self.attempt(&op).await, Ok(()), "{op}");
+        let found = self.expected.virtuals.get(op.virtual_id());
+        match &op {
+            Op::AddVirtual(_, settings) | Op::SetVirtual(_, settings) => {
+                assert_eq!(&found.unwrap().settings, settings, "{op}");
+            }
+            Op::AddReal(_, real, settings) | Op::SetReal(_, real, settings) => {
+                assert_eq!(&found.unwrap().reals[real], settings, "{op}");
+            }
+            Op::DeleteVirtual(_) => assert_eq!(found, None, "{op}"),
+            Op::DeleteReal(_, real) => assert!(!found.unwrap().reals.contains_key(real), "{op}"),
+        }
+    }
+
+    /// A change that is refused for this reason.
+    async fn refused(&mut self, op: Op, reason: TableError) {
+        assert_eq!(self.attempt(&op).await, Err(reason), "{op}");
+    }
+
+    /// Makes a change on both sides and compares the answers, then the tables.
+    async fn attempt(&mut self, op: &Op) -> Result<(), TableError> {
+        let expected = self.expected.apply(op);
+        match (self.dataplane.apply(op).await, expected) {
             (Ok(()), Ok(())) => {}
             (Err(Error::Table(got)), Err(want)) => assert_eq!(got, want, "{op}"),
             (got, want) => panic!("{op}: {got:?} where the contract says {want:?}"),
         }
         self.compare(&op.to_string()).await;
+        expected
     }
 
     async fn compare(&mut self, after: &str) {
@@ -194,23 +216,23 @@ async fn what_is_missing_cannot_be_changed<D: Dataplane>(
     let settings = can.virtual_settings(&id)[0].clone();
     let real = can.reals(&id)[0];
     let real_settings = can.real_settings(&id, real)[0];
-    trial.step(Op::SetVirtual(id, settings.clone())).await;
-    trial.step(Op::DeleteVirtual(id)).await;
-    trial.step(Op::AddReal(id, real, real_settings)).await;
-    trial.step(Op::SetReal(id, real, real_settings)).await;
-    trial.step(Op::DeleteReal(id, real)).await;
+    trial.refused(Op::SetVirtual(id, settings.clone()), TableError::NoVirtual).await;
+    trial.refused(Op::DeleteVirtual(id), TableError::NoVirtual).await;
+    trial.refused(Op::AddReal(id, real, real_settings), TableError::NoVirtual).await;
+    trial.refused(Op::SetReal(id, real, real_settings), TableError::NoVirtual).await;
+    trial.refused(Op::DeleteReal(id, real), TableError::NoVirtual).await;
 
     trial.step(Op::AddVirtual(id, settings.clone())).await;
-    trial.step(Op::AddVirtual(id, settings)).await;
-    trial.step(Op::SetReal(id, real, real_settings)).await;
-    trial.step(Op::DeleteReal(id, real)).await;
+    trial.refused(Op::AddVirtual(id, settings), TableError::Exists).await;
+    trial.refused(Op::SetReal(id, real, real_settings), TableError::NoReal).await;
+    trial.refused(Op::DeleteReal(id, real), TableError::NoReal).await;
     trial.step(Op::AddReal(id, real, real_settings)).await;
     // Twice is refused with other settings too: identity is not settings.
     for other in can.real_settings(&id, real) {
-        trial.step(Op::AddReal(id, real, other)).await;
+        trial.refused(Op::AddReal(id, real, other), TableError::Exists).await;
     }
     trial.step(Op::DeleteReal(id, real)).await;
-    trial.step(Op::DeleteReal(id, real)).await;
+    trial.refused(Op::DeleteReal(id, real), TableError::NoReal).await;
     trial.clear().await;
 }
 
@@ -262,6 +284,7 @@ async fn a_virtual_takes_its_reals_with_it<D: Dataplane>(
     }
     trial.step(Op::DeleteVirtual(id)).await;
     trial.step(Op::AddVirtual(id, settings)).await;
+    assert!(trial.expected.virtuals[&id].reals.is_empty());
     trial.clear().await;
 }
 
@@ -308,7 +331,8 @@ async fn any_order_of_changes_is_answered_like_the_table<D: Dataplane>(
             8..10 => Op::SetReal(id, real, real_settings),
             _ => Op::DeleteReal(id, real),
         };
-        trial.step(op).await;
+        // The table says whether it may be refused.
+        let _ = trial.attempt(&op).await;
     }
     trial.clear().await;
 }
