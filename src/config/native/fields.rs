@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use config::{Map, Value, ValueKind};
 
 use super::source;
-use super::vocabulary::{Scope, quoted, unknown};
+use super::vocabulary::{Advice, Scope, quoted, unknown};
 use crate::config::diagnostic::{Diagnostic, Lines, Place};
 
 /// The text and what is wrong with it so far.
@@ -27,6 +27,12 @@ impl<'a> Report<'a> {
     /// A problem that is one whatever the rest of the file says.
     pub(super) fn wrong(&self, place: &Place, message: String) {
         self.problems.borrow_mut().push(Diagnostic { place: Some(place.clone()), message });
+    }
+
+    /// Whether guessing what was meant still helps: it is slow, and a text with that many problems is something else.
+    fn advice(&self) -> Advice {
+        const MOST: usize = 1000;
+        if self.problems.borrow().len() < MOST { Advice::Guess } else { Advice::None }
     }
 
     /// A problem of several keys, or of one that is not there. While the text has syntax errors nothing is said
@@ -187,11 +193,13 @@ impl<'a> Fields<'a> {
             ValueKind::Table(values) => Some(values),
             _ => None,
         };
-        for (key, value) in
-            values.into_iter().flatten().filter(|(key, _)| !scope.keys.contains(&key.as_str()))
-        {
+        let mut strangers: Vec<_> =
+            values.into_iter().flatten().filter(|(key, _)| !scope.keys.contains(&key.as_str())).collect();
+        // The map has no order of its own, and from some number of problems on it matters which comes first.
+        strangers.sort_by_key(|(key, _)| *key);
+        for (key, value) in strangers {
             let (place, _) = source::places(value, key);
-            report.wrong(&place, unknown(key, scope));
+            report.wrong(&place, unknown(key, scope, report.advice()));
         }
         Self { report, scope, values, place }
     }

@@ -518,6 +518,15 @@ fn a_server_is_one_address_or_a_range() {
 }
 
 #[test]
+fn a_text_of_a_thousand_unknown_keys_gets_no_advice() {
+    let keys: String = (0..1001).map(|n| format!("lo{n:04} = 1\n")).collect();
+    let found = problems(&format!("{keys}{}", virtual_with("")));
+    assert_eq!(found.len(), 1001);
+    assert!(found[999].starts_with("1000:1 lo0999: unknown key in the top level; "), "{}", found[999]);
+    assert_eq!(found[1000], "1001:1 lo1000: unknown key in the top level");
+}
+
+#[test]
 fn a_farm_has_an_end() {
     let ranges: String =
         (0..=64).map(|n| format!("[[virtual.real]]\naddress = \"10.1.{n}.0-10.1.{n}.255\"\n")).collect();

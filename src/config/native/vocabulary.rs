@@ -88,10 +88,20 @@ pub(super) fn nearest<'w>(word: &str, words: &[&'w str]) -> Option<&'w str> {
         .map(|(_, known)| known)
 }
 
+/// Whether to say what was probably meant.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Advice {
+    Guess,
+    None,
+}
+
 /// What is wrong with a key that `scope` does not have, and which one was probably meant.
-pub(super) fn unknown(key: &str, scope: &Scope) -> String {
+pub(super) fn unknown(key: &str, scope: &Scope, advice: Advice) -> String {
     let title = scope.title;
     let shown = printable(&key.chars().take(60).collect::<String>());
+    if advice == Advice::None {
+        return format!("{shown}: unknown key in {title}");
+    }
     let owners = |key: &str| {
         let titles: Vec<_> = SCOPES.iter().filter(|s| s.keys.contains(&key)).map(|s| s.title).collect();
         titles.join(" or ")
