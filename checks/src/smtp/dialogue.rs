@@ -86,10 +86,7 @@ impl<'a> Dialogue<'a> {
         }
     }
 
-    /// Whether the server is well, and the EHLO keywords that it offered and RFCs know.
-    ///
-    /// # Errors
-    /// Never; the failure is that of the server.
+    /// Whether the server is well, and the EHLO keywords that it offered, as far as smtp-proto knows them.
     pub fn finish(self) -> (Result<(), Failure>, Vec<String>) {
         (self.failure.map_or(Ok(()), Err), self.capabilities)
     }

@@ -5,7 +5,7 @@
 //! goes wrong on the way is told to the dialogue.
 //!
 //! Memory of a conversation: the read buffer, one reply ([`super::reply::MAX_REPLY`]) and the text that is kept
-//! of three, together below 40 KiB whatever a server does, and about 2 KiB with an honest one.
+//! of three, together below 64 KiB whatever a server does, and about 2 KiB with an honest one.
 #![expect(clippy::disallowed_methods, reason = "EDGE: measures each stage and keeps its deadline")]
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -16,7 +16,7 @@ pub const MAX_REPLY: usize = 16 * 1024;
 /// Most bytes of all replies of a session.
 pub const MAX_SESSION: usize = 64 * 1024;
 /// Most lines whose text is kept in [`Reply::lines`]; the others are checked and still in [`Reply::bytes`].
-pub const MAX_LINES: usize = 32;
+pub const MAX_LINES: usize = 24;
 
 /// One complete reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,14 +59,15 @@ impl Splitter {
     /// [`ReplyError`] at the first byte that is wrong or too much.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<(usize, Option<Reply>), ReplyError> {
         for (index, &byte) in bytes.iter().enumerate() {
-            self.session += 1;
-            self.bytes.push(byte);
-            if self.bytes.len() - self.line > MAX_LINE
-                || self.bytes.len() > MAX_REPLY
-                || self.session > MAX_SESSION
+            // Before the push: at the cap the buffer must not double once more.
+            if self.bytes.len() - self.line >= MAX_LINE
+                || self.bytes.len() >= MAX_REPLY
+                || self.session >= MAX_SESSION
             {
                 return Err(ReplyError::TooLong);
             }
+            self.session += 1;
+            self.bytes.push(byte);
             if !self.fits(byte) {
                 // For people only: they want to see the line, not the byte.
                 let line = bytes.iter().skip(index + 1).take_while(|&&byte| byte != b'\n').take(MAX_TEXT);
@@ -143,15 +144,13 @@ pub fn printable(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len().min(MAX_TEXT));
     for chunk in bytes.utf8_chunks() {
         for char in chunk.valid().chars() {
-            let end = text.len();
-            match char {
-                '"' | '\'' => text.push(char),
-                _ => text.extend(char.escape_debug()),
-            }
-            if text.len() > MAX_TEXT {
-                text.truncate(end);
+            let quote = matches!(char, '"' | '\'');
+            let escape = char.escape_debug();
+            let length = if quote { 1 } else { escape.clone().map(char::len_utf8).sum() };
+            if text.len() + length > MAX_TEXT {
                 return text;
             }
+            if quote { text.push(char) } else { text.extend(escape) }
         }
         for byte in chunk.invalid() {
             if text.len() + 4 > MAX_TEXT {

@@ -9,13 +9,12 @@
 
 pub mod session;
 
-use std::collections::HashMap as StdHashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use ahash::RandomState;
+use ahash::AHashMap;
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -36,7 +35,7 @@ const READ: usize = 16 * 1024;
 const BACKLOG: u32 = 1024;
 
 /// How often each message was accepted, by its id.
-pub type Ledger = StdHashMap<String, u64, RandomState>;
+pub type Ledger = AHashMap<String, u64>;
 
 /// What can be set on a sink.
 #[derive(Clone, Debug, PartialEq, Eq)]
