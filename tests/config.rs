@@ -3,37 +3,14 @@
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
+use crate::scratch::Folder;
 use smtp_director::config::load::{DEFAULT_PATH, LoadError, MAX_SIZE, load};
 use smtp_director::config::{Config, DataplaneChoice, LogLevel};
 
 const SMALL: &str = "[[virtual]]\naddress = \"192.0.2.25:25\"\n[[virtual.real]]\naddress = \"10.0.0.11\"\n";
-
-/// A directory of one test, removed with it.
-struct Folder(PathBuf);
-
-#[expect(clippy::unwrap_used, reason = "support of tests; without a file there is no test")]
-impl Folder {
-    fn new(test: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("smtp-director-{}-{test}", std::process::id()));
-        fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-
-    fn file(&self, bytes: impl AsRef<[u8]>) -> PathBuf {
-        let path = self.0.join("smtp-director.toml");
-        fs::write(&path, bytes).unwrap();
-        path
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
 
 fn read(path: &Path) -> Result<Config, LoadError> {
     load(path, [])
@@ -114,18 +91,18 @@ fn variables_lie_over_the_file() {
 #[test]
 fn what_is_no_file_is_said_to_be_none() {
     let folder = Folder::new("kinds");
-    let fifo = folder.0.join("fifo");
+    let fifo = folder.path().join("fifo");
     assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
-    let socket = folder.0.join("socket");
+    let socket = folder.path().join("socket");
     let _listener = UnixListener::bind(&socket).unwrap();
-    let link = folder.0.join("link");
+    let link = folder.path().join("link");
     std::os::unix::fs::symlink("/dev/zero", &link).unwrap();
     for (path, want) in [
         (
-            folder.0.join("missing.toml"),
+            folder.path().join("missing.toml"),
             "cannot read the configuration: No such file or directory (os error 2)",
         ),
-        (folder.0.clone(), "is a directory; the configuration is a regular file"),
+        (folder.path().to_owned(), "is a directory; the configuration is a regular file"),
         (fifo, "is a pipe; the configuration is a regular file"),
         (socket, "is a socket; the configuration is a regular file"),
         (link, "is a device; the configuration is a regular file"),

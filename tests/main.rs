@@ -7,4 +7,5 @@ mod daemon;
 mod lab;
 mod postfix;
 mod proxy;
+mod scratch;
 mod sink;

@@ -28,11 +28,7 @@ const QUEUE: usize = 256;
 pub(super) fn run(path: &Path) -> Result<(), Exit> {
     let config = read(path)?;
     log_to_stderr(&config);
-    let result = runtime(Threads::Cores)?.block_on(daemon(path.to_owned(), config));
-    if let Err(exit) = &result {
-        tracing::error!("cannot start: {}", exit.message);
-    }
-    result
+    runtime(Threads::Cores)?.block_on(daemon(path.to_owned(), config))
 }
 
 fn log_to_stderr(config: &Config) {
