@@ -4,6 +4,9 @@ mod checks;
 mod config;
 mod contract;
 mod daemon;
+#[cfg(test)]
+mod farm;
+#[cfg(test)]
 mod lab;
 mod postfix;
 mod proxy;
