@@ -1,6 +1,10 @@
 //! The whole program on a farm of real Postfix servers.
 //!
-//! `ipvs` runs in a guest whose kernel has IPVS and is judged by `ipvsadm`, `proxy` on the machine itself and is
-//! judged by `/status`; the scenarios that both play are in `scenario`. `tests/run` runs everything.
+//! `ipvs_farm` runs in a guest whose kernel has IPVS and is judged by `ipvsadm`; `proxy_farm` runs on the machine
+//! itself and is judged by `/status`. What both must do is written once, in `scenario`. `ipvs_harness` shows that
+//! the lab itself can be believed. `tests/run` runs everything.
 
+mod ipvs_farm;
 mod ipvs_harness;
+mod proxy_farm;
+mod scenario;

@@ -1,0 +1,34 @@
+//! The scenarios on the proxy dataplane: real Postfix, no IPVS, judged by `/status` and by the mail that arrived.
+
+use super::scenario;
+use crate::farm::{Ip, Wiring};
+
+#[test]
+#[ignore = "needs root, namespaces and Postfix: tests/run"]
+fn three_servers_are_in_and_all_mail_arrives() {
+    scenario::starts_and_carries_mail(Wiring::Proxy, Ip::V4);
+}
+
+#[test]
+#[ignore = "needs root, namespaces and Postfix: tests/run"]
+fn a_dead_server_is_out_and_back_and_the_others_go_on() {
+    scenario::takes_a_dead_server_out_and_back(Wiring::Proxy);
+}
+
+#[test]
+#[ignore = "needs root, namespaces and Postfix: tests/run"]
+fn a_broken_file_is_refused_with_its_place() {
+    scenario::refuses_a_broken_file_and_goes_on(Wiring::Proxy);
+}
+
+#[test]
+#[ignore = "needs root, namespaces and Postfix: tests/run"]
+fn a_removed_server_drains() {
+    scenario::drains_a_removed_server(Wiring::Proxy);
+}
+
+#[test]
+#[ignore = "needs root, namespaces and Postfix: tests/run"]
+fn the_fallback_serves_while_all_are_dead() {
+    scenario::falls_back_when_all_are_dead(Wiring::Proxy);
+}
