@@ -19,7 +19,7 @@ pub(crate) const ID_HEADER: &str = "X-Lab-Id:";
 
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Between two sessions of one worker: the guest has one CPU, and the director must get its share.
-const PACE: Duration = Duration::from_millis(25);
+const PACE: Duration = Duration::from_millis(100);
 
 /// One SMTP session, after EHLO.
 pub(crate) struct Session {
