@@ -87,7 +87,7 @@ pub(crate) struct Farm {
     pub(crate) client: Host,
     pub(crate) director: Host,
     pub(crate) folder: PathBuf,
-    _switch: Host,
+    switch: Host,
 }
 
 impl Farm {
@@ -103,7 +103,7 @@ impl Farm {
             fallback: real("fallback"),
             client: Host::new("client"),
             director: Host::new("director"),
-            _switch: Host::new("switch"),
+            switch: Host::new("switch"),
             folder: folder.clone(),
         };
         farm.plug();
@@ -140,7 +140,7 @@ impl Farm {
 
     /// A cable from every host to the switch.
     fn plug(&self) {
-        let switch = &self._switch;
+        let switch = &self.switch;
         let mut cables = String::new();
         let mut ports = "link add br0 type bridge mcast_snooping 0\nlink set br0 up\n".to_owned();
         for (host, _) in self.hosts() {
