@@ -267,8 +267,12 @@ async fn a_client_that_nobody_takes_is_reset() {
     let (_listener, quiescent) = server().await;
     let dead = refusing_server().await;
     for reals in [&[][..], &[(quiescent, 0)], &[(dead, 1)], &[(dead, 1), (quiescent, 0)]] {
-        let farm = Farm::new(Scheduler::Wlc, reals).await;
+        let mut farm = Farm::new(Scheduler::Wlc, reals).await;
         expect_reset(&mut farm.client().await).await;
+        for (real, weight) in reals {
+            let tries = farm.counters(*real).await.stats.connections;
+            assert_eq!(tries, u64::from(*weight), "each server that may be tried is tried once");
+        }
     }
 }
 
@@ -481,7 +485,7 @@ async fn a_dropped_proxy_listens_no_more() {
     let vip = farm.vip;
     drop(farm);
     soon(async {
-        while TcpStream::connect(vip).await.is_ok() {
+        while TcpListener::bind(vip).await.is_err() {
             sleep(Duration::from_millis(2)).await;
         }
     })
@@ -504,6 +508,25 @@ fn sessions_that_lose_their_process_are_reset() {
         expect_reset(&mut client).await;
         expect_reset(&mut server).await;
     });
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_stops_its_server() {
+    const LENGTH: usize = 64 << 20;
+    let (listener, real) = server().await;
+    let farm = Farm::new(Scheduler::Rr, &[(real, 1)]).await;
+    let (mut client, mut server) = farm.session(&listener).await;
+    let chunk = [b'x'; 64 * 1024];
+    let mut sent = 0;
+    // A write that waits this long waits for the client; on a slow machine it may give up early, never late.
+    while let Ok(n) = timeout(Duration::from_millis(500), server.write(&chunk)).await {
+        sent += n.unwrap();
+        assert!(sent < LENGTH, "the proxy keeps more than any socket buffer holds");
+    }
+    soon(server.shutdown()).await.unwrap();
+    let mut seen = Vec::new();
+    soon(client.read_to_end(&mut seen)).await.unwrap();
+    assert_eq!(seen.len(), sent);
 }
 
 /// Sends bytes that are different in each session and at each place, and wants the same back.

@@ -186,19 +186,11 @@ struct Choice {
 
 impl Choice {
     fn new(roster: Roster) -> Self {
-        let mut choice =
-            Self { schedule: Schedule::default(), roster: roster.clone(), candidates: Vec::new() };
-        choice.update(roster);
-        choice
+        Self { schedule: Schedule::default(), candidates: candidates(&roster, &[]), roster }
     }
 
     fn update(&mut self, roster: Roster) {
-        let before = std::mem::take(&mut self.candidates);
-        self.candidates = roster
-            .reals
-            .iter()
-            .map(|(id, settings, _)| Candidate::new(*id, *settings, before.iter().find(|c| c.id == *id)))
-            .collect();
+        self.candidates = candidates(&roster, &self.candidates);
         self.roster = roster;
     }
 
@@ -218,6 +210,11 @@ impl Choice {
         observe(self.candidates.get_mut(position)?, counts);
         Some((*id, session))
     }
+}
+
+fn candidates(roster: &Roster, before: &[Candidate]) -> Vec<Candidate> {
+    let known = |id| before.get(before.binary_search_by_key(id, |c| c.id).ok()?);
+    roster.reals.iter().map(|(id, settings, _)| Candidate::new(*id, *settings, known(id))).collect()
 }
 
 fn observe(candidate: &mut Candidate, counts: &Counts) {

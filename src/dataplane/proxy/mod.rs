@@ -10,8 +10,8 @@
 //! How it fails: what cannot be listened on or forwarded by TCP is refused with the table unchanged. Dropping the
 //! [`Proxy`] closes all listeners; sessions end with the runtime, and then by RST.
 //!
-//! Each virtual is one task ([`listener`]), each client another ([`session`], then [`relay`]). The ways between
-//! them: a watch channel down with settings, a queue up with clients that nobody has taken yet, and counters.
+//! Each virtual is one task (`listener`), each client another (`session`, then `relay`). The ways between them: a
+//! watch channel down with settings, a queue up with clients that nobody has taken yet, and counters.
 
 mod counts;
 mod header;

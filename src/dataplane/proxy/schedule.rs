@@ -15,7 +15,8 @@ use crate::model::{RealId, RealSettings, Scheduler, SchedulerFlags};
 /// An active connection weighs as much as this many inactive ones (`ip_vs_dest_conn_overhead` in `net/ip_vs.h`).
 const ACTIVE_WEIGHS: u64 = 256;
 
-/// Fixed keys: the same clients come to the same servers after a restart.
+/// Fixed keys: the same clients come to the same servers after a restart, and through another director of the
+/// same build.
 const HASH: ahash::RandomState =
     ahash::RandomState::with_seeds(0x736d_7470, 0x6469_7265, 0x6374_6f72, 0x7368);
 
