@@ -25,6 +25,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::{sleep, timeout};
 
+use crate::contract::{Abilities, suite};
+
 /// Long enough for the slowest machine, short enough for whoever waits for a failure.
 async fn soon<T>(what: impl Future<Output = T>) -> T {
     timeout(Duration::from_secs(20), what).await.expect("it takes too long")
@@ -63,6 +65,16 @@ async fn refusing_server() -> RealId {
     let id = RealId(socket.local_addr().unwrap().as_socket().unwrap());
     std::mem::forget(socket);
     id
+}
+
+/// An IPv6 port for the proxy, as long as the socket lives: it is bound, does not listen, and `SO_REUSEADDR` on
+/// both sides lets the proxy have the port that nobody else is given.
+fn v6_port() -> (TcpSocket, u16) {
+    let placeholder = TcpSocket::new_v6().unwrap();
+    placeholder.set_reuseaddr(true).unwrap();
+    placeholder.bind("[::]:0".parse().unwrap()).unwrap();
+    let port = placeholder.local_addr().unwrap().port();
+    (placeholder, port)
 }
 
 /// A proxy with one virtual.
@@ -144,6 +156,21 @@ async fn expect_reset(stream: &mut TcpStream) {
 fn reset(stream: TcpStream) {
     stream.set_zero_linger().unwrap();
     drop(stream);
+}
+
+#[tokio::test]
+async fn the_proxy_keeps_the_contract() {
+    use Scheduler as S;
+    let (_placeholder, port) = v6_port();
+    let can = Abilities {
+        virtuals: vec![vip(), vip(), format!("[::1]:{port}").parse().unwrap()],
+        udp: false,
+        fwmark: false,
+        schedulers: vec![S::Rr, S::Wrr, S::Lc, S::Wlc, S::Sed, S::Nq, S::Sh],
+        persistence: false,
+        ..Abilities::all()
+    };
+    suite(Proxy::new(), can).await;
 }
 
 #[tokio::test]
@@ -402,11 +429,7 @@ async fn another_scheduler_takes_over_from_the_next_client_on() {
 async fn ipv6_is_served_and_leaves_ipv4_alone() {
     let listener = TcpListener::bind("[::1]:0").await.unwrap();
     let real = RealId(listener.local_addr().unwrap());
-    // The port of a socket that is bound and does not listen is nobody else's; SO_REUSEADDR lets the proxy have it.
-    let placeholder = TcpSocket::new_v6().unwrap();
-    placeholder.set_reuseaddr(true).unwrap();
-    placeholder.bind("[::]:0".parse().unwrap()).unwrap();
-    let port = placeholder.local_addr().unwrap().port();
+    let (_placeholder, port) = v6_port();
     let wildcard: SocketAddr = format!("[::]:{port}").parse().unwrap();
     let mut proxy = Proxy::new();
     proxy.apply(&Op::AddVirtual(tcp(wildcard), balanced_by(Scheduler::Wlc))).await.unwrap();
