@@ -517,6 +517,29 @@ async fn a_dropped_proxy_listens_no_more() {
     expect(&mut server, b"NOOP").await;
 }
 
+#[tokio::test]
+async fn a_closing_proxy_waits_for_its_sessions_and_no_longer_than_told() {
+    let (listener, real) = server().await;
+    let mut farm = Farm::new(Scheduler::Rr, &[(real, 1)]).await;
+    let (mut client, mut server) = farm.session(&listener).await;
+    let vip = farm.vip;
+    soon(farm.proxy.close(Duration::from_millis(10))).await;
+    let closing = tokio::spawn(async move { farm.proxy.close(Duration::from_secs(3600)).await });
+    soon(async {
+        while TcpListener::bind(vip).await.is_err() {
+            sleep(Duration::from_millis(2)).await;
+        }
+    })
+    .await;
+    send(&mut client, b"QUIT").await;
+    expect(&mut server, b"QUIT").await;
+    assert!(!closing.is_finished(), "a session is still open");
+    drop(server);
+    expect_eof(&mut client).await;
+    drop(client);
+    soon(closing).await.unwrap();
+}
+
 #[test]
 fn sessions_that_lose_their_process_are_reset() {
     let inner = tokio::runtime::Runtime::new().unwrap();
