@@ -3,7 +3,9 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "also in the functions that tests share"
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "also in the functions that the tests share"
 )]
 
 use std::fs::{self, File};

@@ -79,9 +79,11 @@ impl Tap {
     pub(crate) fn start(farm: &Farm) -> Self {
         let file = farm.folder.join("netlink.pcap");
         farm.director.ip("link add nlmon0 type nlmon\nlink set nlmon0 up\n");
+        // In immediate mode the ring has a place of the snapshot's length for each packet: with long ones it has
+        // few, and drops what comes in a burst.
         let tcpdump = farm.director.inside(|| {
             Command::new("tcpdump")
-                .args(["-i", "nlmon0", "-Z", "root", "--immediate-mode", "-U", "-s", "0", "-w"])
+                .args(["-i", "nlmon0", "-Z", "root", "--immediate-mode", "-U", "-s", "128", "-w"])
                 .arg(&file)
                 .stdin(Stdio::null())
                 .stdout(Stdio::null())
@@ -90,8 +92,10 @@ impl Tap {
                 .expect("tcpdump")
         });
         let tap = Self { tcpdump, file };
+        // Its file has a header before it listens; a packet in it is the proof.
         wait_until(Duration::from_secs(10), "tcpdump listens", || {
-            fs::metadata(&tap.file).is_ok_and(|file| file.len() >= 24)
+            table(&farm.director);
+            fs::metadata(&tap.file).is_ok_and(|file| file.len() > 24)
         });
         tap
     }

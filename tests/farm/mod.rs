@@ -198,7 +198,8 @@ impl Drop for Farm {
 fn director_commands(host: &Host, wiring: Wiring) -> String {
     let mut commands = format!("addr add {}/32 dev eth0\n", Ip::V4.vip().ip());
     if fs::exists("/proc/sys/net/ipv6").unwrap_or(false) {
-        writeln!(commands, "addr add {}/128 dev eth0 nodad", Ip::V6.vip().ip()).expect("String");
+        writeln!(commands, "addr add {}/128 dev eth0 nodad preferred_lft 0", Ip::V6.vip().ip())
+            .expect("String");
     }
     if wiring == Wiring::Masq {
         host.sysctl(&[("ipv4/ip_forward", "1")]);

@@ -110,6 +110,11 @@ fn a_table_changed_by_hand_is_repaired_and_a_foreign_virtual_left_alone() {
     ipvsadm(director, &format!("-E -t {vip} -s rr"));
     wait_until(LIMIT, "a changed scheduler is put right", || table(director) == all);
     // SET_SERVICE (2) twice, by hand and by the director: nothing else was touched.
-    wait_until(LIMIT, "the tap sees both", || tap.writes().len() >= 2);
-    assert_eq!(tap.writes(), [Write::Other(2), Write::Other(2)]);
+    let mut writes = Vec::new();
+    wait_until(LIMIT, "the tap sees both", || {
+        writes = tap.writes();
+        println!("writes: {writes:?}");
+        writes.len() >= 2
+    });
+    assert_eq!(writes, [Write::Other(2), Write::Other(2)]);
 }

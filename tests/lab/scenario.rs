@@ -18,8 +18,9 @@ pub(super) const LIMIT: Duration = Duration::from_secs(30);
 
 /// A farm and a director that has all three servers in.
 pub(super) struct Stage {
-    pub(super) farm: Farm,
+    /// Before the farm, whose folder has its log.
     pub(super) director: Director,
+    pub(super) farm: Farm,
     pub(super) config: Config,
 }
 
