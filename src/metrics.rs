@@ -18,8 +18,7 @@ use crate::config::CheckPlan;
 use crate::snapshot::Snapshot;
 
 const IN_SYNC: &str = "smtp_director_in_sync";
-/// Changes of the table, by `op` and `result`.
-pub const TABLE_OPS: &str = "smtp_director_table_ops_total";
+const TABLE_OPS: &str = "smtp_director_table_ops_total";
 const INFO: &str = "smtp_director_info";
 const LAST_SYNC: &str = "smtp_director_last_sync_timestamp_seconds";
 const RESYNCS: &str = "smtp_director_resyncs_total";
@@ -148,6 +147,12 @@ pub fn count_check(plan: &CheckPlan, outcome: &Outcome) {
     counter!(CHECKS, "target" => target.clone(), "check" => check, "stage" => stage, "reason" => reason)
         .increment(1);
     histogram!(CHECK_SECONDS, "target" => target, "check" => check).record(outcome.took.as_secs_f64());
+}
+
+/// Counts one change of the table, by its kind.
+pub fn count_op(kind: &'static str, succeeded: bool) {
+    let result = if succeeded { "ok" } else { "error" };
+    counter!(TABLE_OPS, "op" => kind, "result" => result).increment(1);
 }
 
 /// Counts one reload; `result` is `ok` or `error`.

@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use checks::Failure;
+use checks::{Failure, Reason};
 
 use crate::config::{CheckPlan, Config, RealConfig, VirtualConfig};
 use crate::health;
@@ -37,9 +37,19 @@ pub struct State {
     findings: BTreeMap<CheckPlan, Finding>,
     /// Destinations in the table that are not wanted, and since when.
     leaving: BTreeMap<(VirtualId, RealId), Instant>,
-    /// Virtuals that an earlier configuration had and that still drain, with their drain time.
-    retired: BTreeMap<VirtualId, Duration>,
+    /// Virtuals that an earlier configuration had and that still drain.
+    retired: BTreeMap<VirtualId, Retired>,
 }
+
+#[derive(Debug)]
+struct Retired {
+    drain: Duration,
+    /// Looks in a row that did not find it. A dump can skip an entry while others change the table, so one is no proof.
+    missed: u8,
+}
+
+/// A destination stays at weight 0 at least so long: a handshake that began before is no active connection yet.
+const SETTLE: Duration = Duration::from_secs(3);
 
 impl State {
     /// Nothing is known yet.
@@ -68,12 +78,6 @@ impl State {
         self.findings.get(plan)
     }
 
-    /// What is known of a real server; one without a check is always up.
-    #[must_use]
-    pub fn state_of(&self, real: &RealConfig) -> health::State {
-        state_of(real, &self.findings)
-    }
-
     /// The virtuals that are ours to change.
     #[must_use]
     pub fn owned(&self) -> BTreeSet<VirtualId> {
@@ -84,6 +88,11 @@ impl State {
     #[must_use]
     pub fn is_draining(&self) -> bool {
         !self.leaving.is_empty() || !self.retired.is_empty()
+    }
+
+    /// The virtuals that an earlier configuration had and that still drain.
+    pub fn retired(&self) -> impl Iterator<Item = &VirtualId> {
+        self.retired.keys()
     }
 
     /// Since when a destination waits for its connections to end.
@@ -115,7 +124,7 @@ impl State {
             }
         }
         self.findings = fresh;
-        self.retired.extend(old.virtuals.iter().map(|v| (v.id, v.drain)));
+        self.retired.extend(old.virtuals.iter().map(|v| (v.id, Retired { drain: v.drain, missed: 0 })));
         for kept in &self.config.virtuals {
             self.retired.remove(&kept.id);
         }
@@ -128,7 +137,10 @@ impl State {
 
     /// The table that should be, given the one that is. Remembers what has begun to leave.
     pub fn desired(&mut self, now: Instant, actual: &Dump) -> Table {
-        self.retired.retain(|id, _| actual.table.virtuals.contains_key(id));
+        self.retired.retain(|id, retired| {
+            retired.missed = if actual.table.virtuals.contains_key(id) { 0 } else { retired.missed + 1 };
+            retired.missed < 2
+        });
         let mut was_leaving = std::mem::take(&mut self.leaving);
         let mut leave = |id: &VirtualId, drain: Duration, want: &mut Virtual| {
             let Some(have) = actual.table.virtuals.get(id) else { return };
@@ -137,20 +149,21 @@ impl State {
                     continue;
                 }
                 let since = was_leaving.remove(&(*id, *real)).unwrap_or(now);
-                // Weight 0 comes first: with weight, a connection could begin between the dump and the deletion.
-                let idle = !settings.weight.takes_connections() && actual.active(id, real) == 0;
-                if !idle && now.duration_since(since) < drain {
+                self.leaving.insert((*id, *real), since);
+                let waited = now.duration_since(since);
+                let idle = waited >= SETTLE && actual.in_use(id, real) == 0;
+                // Weight 0 comes first, whatever the drain time: a connection could begin before the deletion.
+                if settings.weight.takes_connections() || !(idle || waited >= drain) {
                     want.reals.insert(*real, RealSettings { weight: Weight::ZERO, ..*settings });
-                    self.leaving.insert((*id, *real), since);
                 }
             }
         };
 
         let mut table = Table::default();
-        for (id, drain) in &self.retired {
+        for (id, retired) in &self.retired {
             if let Some(have) = actual.table.virtuals.get(id) {
                 let mut want = Virtual::new(have.settings.clone());
-                leave(id, *drain, &mut want);
+                leave(id, retired.drain, &mut want);
                 if !want.reals.is_empty() {
                     table.virtuals.insert(*id, want);
                 }
@@ -172,6 +185,12 @@ fn state_of(real: &RealConfig, findings: &BTreeMap<CheckPlan, Finding>) -> healt
     }
 }
 
+/// Whether the director itself cannot ask: an answer will not come while that lasts.
+fn cannot_ask(real: &RealConfig, findings: &BTreeMap<CheckPlan, Finding>) -> bool {
+    let finding = real.check.as_ref().and_then(|plan| findings.get(plan));
+    finding.and_then(|finding| finding.failure.as_ref()).is_some_and(|f| f.reason == Reason::Local)
+}
+
 /// One virtual as it should be, without what is leaving.
 fn wanted(
     config: &VirtualConfig,
@@ -180,10 +199,10 @@ fn wanted(
 ) -> Virtual {
     let now = |real: &RealId| have.and_then(|have| have.reals.get(real));
     let mut want = Virtual::new(config.settings.clone());
-    let mut all_known = true;
+    let mut all_asked = true;
     for real in &config.reals {
         let state = state_of(real, findings);
-        all_known &= state != health::State::Unknown;
+        all_asked &= state != health::State::Unknown || cannot_ask(real, findings);
         let weight = match weigh(Member { base: real.settings.weight, state }) {
             Some(_) if state == health::State::Down && !config.quiescent => None,
             Some(weight) => Some(weight),
@@ -194,9 +213,9 @@ fn wanted(
         }
     }
     if let Some((fallback, settings)) = config.fallback {
-        let served = want.reals.values().any(|s| s.weight.takes_connections());
+        let served = want.takes_connections();
         let keep = now(&fallback).is_some_and(|settings| settings.weight.takes_connections());
-        if !served && (all_known || keep) {
+        if !served && (all_asked || keep) {
             want.reals.insert(fallback, settings);
         }
     }
@@ -378,9 +397,59 @@ mod tests {
         assert!(play.state.is_draining());
         assert_eq!(play.step(), (0, "1=5 2=0".to_owned()));
         play.active(2, 0);
+        assert_eq!(play.step().1, "1=5 2=0", "a handshake may be under way");
         assert_eq!(play.step().1, "1=5");
         play.step();
         assert!(!play.state.is_draining());
+    }
+
+    #[test]
+    fn a_server_of_a_udp_virtual_drains_although_no_datagram_is_ever_active() {
+        let mut config = farm(&[1, 2]);
+        let id = VirtualId::Address { protocol: Protocol::Udp, address: ([10, 0, 0, 100], 25).into() };
+        config.virtuals[0].id = id;
+        let mut play = Play::new(config.clone());
+        play.sees(1, Up);
+        play.sees(2, Up);
+        play.step();
+        config.virtuals[0].reals.pop();
+        play.state.reconfigure(config);
+        play.dump.counters.reals.entry((id, real_id(2))).or_default().inactive = 1;
+        for _ in 0..10 {
+            play.step();
+        }
+        assert!(play.dump.table.virtuals[&id].reals.contains_key(&real_id(2)));
+        play.dump.counters.reals.clear();
+        play.step();
+        assert!(!play.dump.table.virtuals[&id].reals.contains_key(&real_id(2)));
+    }
+
+    #[test]
+    fn without_drain_time_weight_0_still_comes_before_the_deletion() {
+        let mut config = farm(&[1, 2]);
+        config.virtuals[0].drain = Duration::ZERO;
+        let mut play = Play::new(config.clone());
+        play.sees(1, Up);
+        play.sees(2, Up);
+        play.step();
+        config.virtuals[0].reals.pop();
+        play.state.reconfigure(config);
+        play.active(2, 1);
+        assert_eq!(play.step().1, "1=5 2=0");
+        assert_eq!(play.step().1, "1=5");
+    }
+
+    #[test]
+    fn the_fallback_does_not_wait_for_a_server_that_cannot_be_asked() {
+        let mut config = farm(&[1, 2]);
+        config.virtuals[0].fallback = Some((real_id(FALLBACK), settings(1)));
+        let mut play = Play::new(config);
+        play.sees(1, Down);
+        assert_eq!(play.step().1, "1=0");
+        let failure =
+            Failure { stage: checks::Stage::Connect, reason: Reason::Local, code: None, text: String::new() };
+        play.state.absorb(&plan(2), Finding { failure: Some(failure), ..Finding::default() });
+        assert_eq!(play.step().1, "1=0 9=1");
     }
 
     #[test]
@@ -422,7 +491,11 @@ mod tests {
         play.active(1, 1);
         assert_eq!(play.step().1, "1=0");
         play.active(1, 0);
+        play.step();
+        assert_eq!(play.step().1, "1=0");
         assert_eq!(play.step().1, "gone");
+        assert!(!play.state.owned().is_empty(), "one look is no proof");
+        play.step();
         play.step();
         assert!(play.state.owned().is_empty());
     }
@@ -439,6 +512,8 @@ mod tests {
         play.active(2, 1);
         assert_eq!(play.step().1, "1=5 2=0");
         play.active(2, 0);
+        play.step();
+        play.step();
         assert_eq!(play.step().1, "1=5");
         play.sees(2, Up);
         assert_eq!(play.step().1, "1=5 2=5");
@@ -458,6 +533,8 @@ mod tests {
         play.active(FALLBACK, 3);
         assert_eq!(play.step().1, "1=0 2=5 9=0");
         play.active(FALLBACK, 0);
+        play.step();
+        play.step();
         assert_eq!(play.step().1, "1=0 2=5");
         play.sees(1, Unknown);
         play.sees(2, Down);
