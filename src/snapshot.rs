@@ -3,6 +3,7 @@
 //! Owns the JSON of `/status` (its field names are an interface) and the text table of the `status` command.
 //! Refuses to know where the picture goes. Cannot fail.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::time::Instant;
 
@@ -99,9 +100,7 @@ pub struct RealSnapshot {
 #[must_use]
 pub fn picture(now: Instant, state: &State, actual: &Dump) -> Vec<VirtualSnapshot> {
     let configured = state.config().virtuals.iter().map(|v| virtual_picture(now, state, v, actual));
-    let retired = actual.table.virtuals.keys().filter(|id| {
-        state.owned().contains(id) && !state.config().virtuals.iter().any(|config| config.id == **id)
-    });
+    let retired = state.retired().filter(|id| actual.table.virtuals.contains_key(id));
     configured.chain(retired.map(|id| retired_picture(now, state, id, actual))).collect()
 }
 
@@ -118,9 +117,10 @@ fn virtual_picture(now: Instant, state: &State, config: &VirtualConfig, actual: 
             shown
         })
         .collect();
+    let configured: BTreeSet<RealId> = config.reals.iter().map(|real| real.id).collect();
     let table = actual.table.virtuals.get(&config.id);
     let others = table.iter().flat_map(|have| &have.reals);
-    for (id, settings) in others.filter(|(id, _)| !config.reals.iter().any(|real| real.id == **id)) {
+    for (id, settings) in others.filter(|(id, _)| !configured.contains(id)) {
         let fallback = config.fallback.is_some_and(|(fallback, _)| fallback == *id)
             && state.leaving_since(&config.id, id).is_none();
         let role = if fallback { Role::Fallback } else { Role::Leaving };

@@ -200,6 +200,8 @@ async fn a_session_outlives_the_request_to_end() {
     session.read_exact(&mut byte).unwrap();
     daemon.signal(Signal::TERM);
     until("no listener", || TcpStream::connect(daemon.vip).err());
+    daemon.signal(Signal::HUP); // neither this nor a scrape is a second request to end
+    assert!(daemon.get("/metrics").is_some());
     session.write_all(b"QUIT\r\n").unwrap();
     let mut rest = String::new();
     session.read_to_string(&mut rest).unwrap();
@@ -245,18 +247,19 @@ fn what_cannot_start_says_why_and_exits_by_sysexits() {
 
 #[test]
 fn without_ipvs_in_the_kernel_it_says_so_and_auto_takes_the_proxy() {
-    if std::path::Path::new("/proc/net/ip_vs").exists() {
-        // What IPVS does is proved in the lab.
-        return;
-    }
     let (http, free) = (free_port(), free_port());
     let folder = Folder::new("no-ipvs");
     let text = Daemon::file(http, free, neighbour(free));
     let file = folder.file(text.replace("proxy", "ipvs"));
-    let output = program(&["run", "--config", file.to_str().unwrap()]);
+    // `plan` only reads: on a machine that has IPVS this test has nothing to see, and does no harm.
+    let output = program(&["plan", "--config", file.to_str().unwrap()]);
     let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(69), "{said}");
-    assert!(said.contains("modprobe ip_vs"), "{said}");
+    match output.status.code() {
+        Some(69) => assert!(said.contains("modprobe ip_vs"), "{said}"),
+        Some(77) => return assert!(said.contains("CAP_NET_ADMIN"), "{said}"),
+        Some(0) => return println!("this kernel has IPVS"),
+        code => panic!("{code:?}: {said}"),
+    }
     let file = folder.file(text.replace("proxy", "auto"));
     let output = program(&["plan", "--config", file.to_str().unwrap()]);
     let said = String::from_utf8(output.stdout).unwrap();
@@ -277,9 +280,9 @@ async fn http_answers_what_it_has_and_refuses_the_rest() {
         assert!(answer.starts_with(expected), "{request:?}: {answer}");
     }
     let endless = format!("GET /status HTTP/1.0\r\nX: {}\r\n\r\n", "x".repeat(100_000));
-    if let Some(answer) = answer(daemon.http, &endless) {
-        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431"), "{answer}");
-    }
+    // It may close before all of it is written: then there is no answer to read.
+    let answer = answer(daemon.http, &endless).unwrap_or_default();
+    assert!(!answer.contains(" 200 "), "{answer}");
     assert!(daemon.get("/status").is_some());
 }
 
