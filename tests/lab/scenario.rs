@@ -89,6 +89,13 @@ impl Stage {
         panic!("30 sessions and none on {}", self.farm.reals[index].name());
     }
 
+    /// All writes since the tap began, those of a repair that the director is in the midst of included.
+    pub(super) fn all_writes(&self, tap: &Tap) -> Vec<Write> {
+        let answer = self.director.get("/ready"); // one loop writes and answers
+        assert!(answer.as_ref().is_some_and(|(code, _)| *code == 200), "{answer:?}");
+        tap.all_writes(&self.farm.director)
+    }
+
     /// Waits until this load has completed `more` sessions from now on.
     pub(super) fn await_sessions(&self, load: &Load, more: usize) {
         let count = |tally: &Tally| tally.sessions.values().sum::<usize>();
@@ -152,7 +159,7 @@ pub(super) fn takes_a_dead_server_out_and_back(wiring: Wiring) {
     }
     stage.await_deliveries(&tally.accepted);
     if let Some(tap) = tap {
-        let writes = tap.all_writes(&stage.farm.director);
+        let writes = stage.all_writes(&tap);
         assert_eq!(writes, [Write::SetDest, Write::SetDest], "weight 0, the weight back, and nothing else");
     }
 }
