@@ -17,7 +17,7 @@ use crate::config::{CheckPlan, Config, OnExit};
 use crate::dataplane::Dataplane;
 use crate::health;
 use crate::metrics as name;
-use crate::model::{Dump, Op, Table, Virtual, VirtualId};
+use crate::model::{Dump, Op, RealId, Table, Virtual, VirtualId};
 use crate::prober::{Prober, Report};
 use crate::reconcile::{diff, takes_last_weight};
 use crate::snapshot::{Snapshot, picture};
@@ -65,6 +65,8 @@ pub struct Director<D> {
     /// When the table was last right, in seconds since 1970.
     last_sync: Option<u64>,
     last_reload_ok: bool,
+    /// Who is held in each virtual, so that a change is an alarm, once.
+    held: BTreeMap<VirtualId, BTreeSet<RealId>>,
     /// Whether the same changes failed twice in a row: then they are asked for at the pace of the resync.
     stubborn: bool,
     looked: Option<Instant>,
@@ -83,6 +85,7 @@ impl<D: Dataplane> Director<D> {
             actual: Dump::default(),
             trouble: None,
             failing: BTreeSet::new(),
+            held: BTreeMap::new(),
             stubborn: false,
             last_sync: None,
             last_reload_ok: true,
@@ -238,6 +241,7 @@ impl<D: Dataplane> Director<D> {
                 return;
             }
         }
+        self.tell_held(now);
         let desired = self.state.desired(now, &self.actual);
         let ops = diff(&self.actual.table, &desired, &self.state.owned());
         let failed = self.apply(ops, &desired).await;
@@ -256,6 +260,32 @@ impl<D: Dataplane> Director<D> {
         self.stubborn = failing == self.failing;
         self.failing = failing;
         self.publish(now);
+    }
+
+    /// Says once when servers that are down are held, and when that is over.
+    fn tell_held(&mut self, now: Instant) {
+        for config in &self.state.config().virtuals {
+            let held = self.state.held(now, config);
+            if self.held.get(&config.id).is_some_and(|before| *before == held) {
+                continue;
+            }
+            if !held.is_empty() {
+                let servers = held.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+                error!(
+                    "{} of {} real servers of {} are down and keep their weight, or too little would be left: {servers}; \
+                     look for what they share",
+                    held.len(),
+                    config.reals.len(),
+                    config.name
+                );
+            } else if self.held.contains_key(&config.id) {
+                info!("no real server of {} is held any more", config.name);
+            }
+            match held.is_empty() {
+                true => self.held.remove(&config.id),
+                false => self.held.insert(config.id, held),
+            };
+        }
     }
 
     /// Applies the ops. One that fails holds up no other, but what cannot be without it: the reals of a virtual
@@ -353,9 +383,7 @@ mod tests {
     use crate::config::{DataplaneChoice, LogFormat, LogLevel, ProxyOptions, RealConfig, VirtualConfig};
     use crate::dataplane::Error;
     use crate::dataplane::memory::Memory;
-    use crate::model::{
-        Forward, Protocol, RealId, RealSettings, Scheduler, SchedulerFlags, VirtualSettings, Weight,
-    };
+    use crate::model::{Forward, Protocol, RealSettings, Scheduler, SchedulerFlags, VirtualSettings, Weight};
 
     /// A kernel of which a test can break a part.
     #[derive(Debug, Default)]

@@ -82,6 +82,8 @@ pub struct RealSnapshot {
     pub connections: u64,
     /// `up`, `down` or `unknown`; `unchecked` for one without a check.
     pub state: String,
+    /// Whether it is down and keeps its weight all the same, by the floor of soft reasons.
+    pub held: bool,
     /// Seconds since the state changed.
     pub since_seconds: Option<u64>,
     /// Why the last check failed: a word of the fixed vocabulary.
@@ -105,11 +107,13 @@ pub fn picture(now: Instant, state: &State, actual: &Dump) -> Vec<VirtualSnapsho
 }
 
 fn virtual_picture(now: Instant, state: &State, config: &VirtualConfig, actual: &Dump) -> VirtualSnapshot {
+    let held = state.held(now, config);
     let mut reals: Vec<_> = config
         .reals
         .iter()
         .map(|real| {
             let mut shown = real_picture(&config.id, real.id, Role::Real, &real.settings, actual);
+            shown.held = held.contains(&real.id);
             match &real.check {
                 None => shown.state = "unchecked".to_owned(),
                 Some(plan) => describe(&mut shown, now, state.finding(plan).cloned().unwrap_or_default()),
@@ -181,6 +185,7 @@ fn real_picture(
         inactive: counters.inactive,
         connections: counters.stats.connections,
         state: String::new(),
+        held: false,
         since_seconds: None,
         reason: None,
         stage: None,
@@ -241,6 +246,7 @@ pub fn render(snapshot: &Snapshot) -> String {
 
 fn state_text(real: &RealSnapshot) -> String {
     let mut text = match real.role {
+        Role::Real if real.held => format!("{}, held", real.state),
         Role::Real => real.state.clone(),
         Role::Fallback => "fallback".to_owned(),
         Role::Leaving => "leaving".to_owned(),

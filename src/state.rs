@@ -10,12 +10,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use checks::{Failure, Reason};
+use checks::{Failure, Reason, Stage};
 
 use crate::config::{CheckPlan, Config, RealConfig, VirtualConfig};
 use crate::health;
 use crate::model::{Dump, RealId, RealSettings, Table, Virtual, VirtualId, Weight};
-use crate::weight::{Member, weigh};
+use crate::weight::{Member, Share, weigh};
 
 /// What the last outcomes of a check came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -95,6 +95,14 @@ impl State {
         self.retired.keys()
     }
 
+    /// The real servers of a virtual that are down and keep their weight all the same, by the floor of soft reasons.
+    #[must_use]
+    pub fn held(&self, now: Instant, config: &VirtualConfig) -> BTreeSet<RealId> {
+        let shares = shares(now, config, &self.findings);
+        let held = config.reals.iter().zip(shares).filter(|(_, share)| matches!(share, Share::Held(_)));
+        held.map(|(real, _)| real.id).collect()
+    }
+
     /// Since when a destination waits for its connections to end.
     #[must_use]
     pub fn leaving_since(&self, id: &VirtualId, real: &RealId) -> Option<Instant> {
@@ -170,7 +178,7 @@ impl State {
             }
         }
         for config in &self.config.virtuals {
-            let mut want = wanted(config, &self.findings, actual.table.virtuals.get(&config.id));
+            let mut want = wanted(now, config, &self.findings, actual.table.virtuals.get(&config.id));
             leave(&config.id, config.drain, &mut want);
             table.virtuals.insert(config.id, want);
         }
@@ -185,6 +193,27 @@ fn state_of(real: &RealConfig, findings: &BTreeMap<CheckPlan, Finding>) -> healt
     }
 }
 
+/// What each real server of a virtual should have, in their order.
+fn shares(now: Instant, config: &VirtualConfig, findings: &BTreeMap<CheckPlan, Finding>) -> Vec<Share> {
+    let member = |real: &RealConfig| {
+        let finding = real.check.as_ref().and_then(|plan| findings.get(plan));
+        let state = state_of(real, findings);
+        let soft_since = finding
+            .filter(|finding| state == health::State::Down && !finding.failure.as_ref().is_some_and(is_hard))
+            .and_then(|finding| finding.since);
+        Member { base: real.settings.weight, state, soft_since }
+    };
+    weigh(now, &config.reals.iter().map(member).collect::<Vec<_>>())
+}
+
+/// A server that cannot be connected to. All else that can be wrong with one is a soft reason.
+fn is_hard(failure: &Failure) -> bool {
+    match failure.reason {
+        Reason::Refused | Reason::Unreachable => true,
+        _ => failure.stage == Stage::Connect,
+    }
+}
+
 /// Whether the director itself cannot ask: an answer will not come while that lasts.
 fn cannot_ask(real: &RealConfig, findings: &BTreeMap<CheckPlan, Finding>) -> bool {
     let finding = real.check.as_ref().and_then(|plan| findings.get(plan));
@@ -193,20 +222,21 @@ fn cannot_ask(real: &RealConfig, findings: &BTreeMap<CheckPlan, Finding>) -> boo
 
 /// One virtual as it should be, without what is leaving.
 fn wanted(
+    now: Instant,
     config: &VirtualConfig,
     findings: &BTreeMap<CheckPlan, Finding>,
     have: Option<&Virtual>,
 ) -> Virtual {
-    let now = |real: &RealId| have.and_then(|have| have.reals.get(real));
+    let table = |real: &RealId| have.and_then(|have| have.reals.get(real));
     let mut want = Virtual::new(config.settings.clone());
     let mut all_asked = true;
-    for real in &config.reals {
+    for (real, share) in config.reals.iter().zip(shares(now, config, findings)) {
         let state = state_of(real, findings);
         all_asked &= state != health::State::Unknown || cannot_ask(real, findings);
-        let weight = match weigh(Member { base: real.settings.weight, state }) {
-            Some(_) if state == health::State::Down && !config.quiescent => None,
-            Some(weight) => Some(weight),
-            None => now(&real.id).map(|settings| settings.weight),
+        let weight = match share {
+            Share::Weight(Weight::ZERO) if state == health::State::Down && !config.quiescent => None,
+            Share::Weight(weight) | Share::Held(weight) => Some(weight),
+            Share::Keep => table(&real.id).map(|settings| settings.weight),
         };
         if let Some(weight) = weight {
             want.reals.insert(real.id, RealSettings { weight, ..real.settings });
@@ -214,7 +244,7 @@ fn wanted(
     }
     if let Some((fallback, settings)) = config.fallback {
         let served = want.takes_connections();
-        let keep = now(&fallback).is_some_and(|settings| settings.weight.takes_connections());
+        let keep = table(&fallback).is_some_and(|settings| settings.weight.takes_connections());
         if !served && (all_asked || keep) {
             want.reals.insert(fallback, settings);
         }
@@ -386,6 +416,36 @@ mod tests {
     }
 
     #[test]
+    fn what_all_servers_suffer_from_takes_none_out() {
+        let mut play = Play::new(farm(&[1, 2, 3]));
+        for n in 1..=3 {
+            play.sees(n, Up);
+        }
+        play.step();
+        let refuses = |play: &mut Play, n: u8| {
+            let failure = Failure {
+                stage: Stage::Banner,
+                reason: Reason::Tempfail,
+                code: Some(421),
+                text: String::new(),
+            };
+            let finding =
+                Finding { state: Down, since: Some(play.now), failure: Some(failure), ..Finding::default() };
+            play.state.absorb(&plan(n), finding);
+        };
+        refuses(&mut play, 1);
+        assert_eq!(play.step().1, "1=0 2=5 3=5");
+        refuses(&mut play, 2);
+        assert_eq!(play.step().1, "1=0 2=5 3=5");
+        refuses(&mut play, 3);
+        assert_eq!(play.step().1, "1=5 2=5 3=5");
+        let held = play.state.held(play.now, &play.state.config().virtuals[0]);
+        assert_eq!(held.len(), 3);
+        play.sees(2, Down);
+        assert_eq!(play.step().1, "1=5 2=0 3=5", "it cannot be connected to");
+    }
+
+    #[test]
     fn a_removed_server_loses_its_weight_first_and_goes_with_its_last_connection() {
         let mut play = Play::new(farm(&[1, 2]));
         play.sees(1, Up);
@@ -447,7 +507,7 @@ mod tests {
         play.sees(1, Down);
         assert_eq!(play.step().1, "1=0");
         let failure =
-            Failure { stage: checks::Stage::Connect, reason: Reason::Local, code: None, text: String::new() };
+            Failure { stage: Stage::Connect, reason: Reason::Local, code: None, text: String::new() };
         play.state.absorb(&plan(2), Finding { failure: Some(failure), ..Finding::default() });
         assert_eq!(play.step().1, "1=0 9=1");
     }

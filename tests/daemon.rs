@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use loadgen::sink::{Sink, SinkConfig};
+use loadgen::sink::{Fault, Sink, SinkConfig};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -145,6 +145,27 @@ async fn a_server_that_fails_loses_its_weight_and_gets_it_back() {
     sink.restart().unwrap();
     until("weight 1 again", || (daemon.real()["weight"] == 1).then_some(()));
     assert_eq!(daemon.real()["reason"], Value::Null);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_all_servers_refuse_takes_none_out_and_is_an_alarm() {
+    let sink = Sink::start("127.0.0.1:0".parse().unwrap(), SinkConfig::new("real1.example")).unwrap();
+    let daemon = Daemon::start("held", sink.address(), "");
+    until("weight 1", || (daemon.real()["weight"] == 1).then_some(()));
+    sink.set_fault(Some(Fault::RejectBanner421));
+    until("down", || (daemon.real()["state"] == "down").then_some(()));
+    let real = daemon.real();
+    assert_eq!((&real["weight"], &real["held"], &real["code"]), (&1.into(), &true.into(), &421.into()));
+    assert!(
+        daemon.log().contains("1 of 1 real servers of mail are down and keep their weight"),
+        "{}",
+        daemon.log()
+    );
+    let held = format!("smtp_director_real_held{{virtual=\"mail\",real=\"{}\"}} 1", sink.address());
+    assert!(daemon.get("/metrics").unwrap().contains(&held));
+    sink.set_fault(None);
+    until("up", || (daemon.real()["state"] == "up").then_some(()));
+    assert_eq!(daemon.real()["held"], false);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
