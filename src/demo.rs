@@ -4,10 +4,9 @@
 //! fails and comes back. Owns the play and its last word: every message that was accepted is in a server's
 //! ledger, or the demo fails. It ends by itself.
 #![expect(clippy::disallowed_methods, reason = "EDGE: a play takes place in time")]
-#![expect(clippy::print_stdout, reason = "a command's output")]
 
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -44,6 +43,13 @@ const AGAIN: Duration = Duration::from_millis(200);
 const ATTEMPT: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Prints a line. Whoever has stopped reading misses it; the play goes on, and its exit code tells the end.
+macro_rules! say {
+    ($($text:tt)*) => {{
+        let _ = writeln!(io::stdout(), $($text)*);
+    }};
+}
+
 /// Plays it.
 ///
 /// # Errors
@@ -62,8 +68,8 @@ async fn play() -> Result<(), String> {
     let vip = free_address().map_err(|error| format!("no free port on loopback: {error}"))?;
     let servers: Vec<_> = sinks.iter().map(Sink::address).collect();
 
-    println!("Three SMTP servers and a director in this process; mail goes to {vip} at {} a second.", rate());
-    println!(
+    say!("Three SMTP servers and a director in this process; mail goes to {vip} at {} a second.", rate());
+    say!(
         "After {} s real2 crashes, after {} s it is back; all ends after {} s.\n",
         FAILS_AFTER.as_secs(),
         RETURNS_AFTER.as_secs(),
@@ -82,11 +88,11 @@ async fn play() -> Result<(), String> {
     let watcher = tokio::spawn(show_changes(start, pictures));
     let mail = tokio::spawn(steady_mail(start, vip));
     tokio::time::sleep_until((start + FAILS_AFTER).into()).await;
-    println!("{}  real2 crashes: its port is closed, its sessions are reset", clock(start));
+    say!("{}  real2 crashes: its port is closed, its sessions are reset", clock(start));
     if let Some(real2) = sinks.get_mut(1) {
         real2.stop().await;
         tokio::time::sleep_until((start + RETURNS_AFTER).into()).await;
-        println!("{}  real2 is back", clock(start));
+        say!("{}  real2 is back", clock(start));
         real2.restart().map_err(|error| format!("cannot start real2 again: {error}"))?;
     }
     let sent = mail.await.map_err(|error| format!("the sender died: {error}"))?;
@@ -164,9 +170,9 @@ async fn show_changes(start: Instant, mut pictures: watch::Receiver<Arc<Snapshot
         let reals = picture.virtuals.iter().flat_map(|v| &v.reals);
         let now: Vec<_> = reals.map(|real| (real.weight, real.state.clone())).collect();
         if now != shown {
-            println!("{}", clock(start));
+            say!("{}", clock(start));
             for line in render(&picture).lines().skip(1) {
-                println!("         {line}");
+                say!("         {line}");
             }
             shown = now;
         }
@@ -241,14 +247,14 @@ fn settle(sent: &Sent, sinks: &[Sink]) -> Result<(), String> {
     let lost = sent.accepted.iter().filter(|id| !have.contains_key(*id)).count();
     let doubled = have.values().filter(|count| **count > 1).count();
     let refused = sent.messages - sent.accepted.len();
-    println!(
+    say!(
         "\n{} sent, {} accepted, {lost} lost, {doubled} doubled, {} attempts made again",
         sent.messages,
         sent.accepted.len(),
         sent.again
     );
     for (server, count) in &sent.by_server {
-        println!("  {server:<16} {count:>6}");
+        say!("  {server:<16} {count:>6}");
     }
     match (lost, refused) {
         (0, 0) => Ok(()),

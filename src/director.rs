@@ -6,6 +6,7 @@
 #![expect(clippy::disallowed_methods, reason = "EDGE: this is where decisions meet the clock")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -13,7 +14,7 @@ use checks::Reason;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, error, info, warn};
 
-use crate::config::{CheckPlan, Config, OnExit};
+use crate::config::{CheckPlan, Config, LogFormat, LogLevel, OnExit};
 use crate::dataplane::Dataplane;
 use crate::health;
 use crate::metrics as name;
@@ -65,6 +66,12 @@ pub struct Director<D> {
     /// When the table was last right, in seconds since 1970.
     last_sync: Option<u64>,
     last_reload_ok: bool,
+    /// What only a start can change.
+    started_with: Fixed,
+    /// What was wanted when the table was last right: it can only differ by somebody else's hand.
+    settled: Option<Table>,
+    /// Who serves each virtual, so that a change is told once.
+    serving: BTreeMap<VirtualId, Serving>,
     /// Who is held in each virtual, so that a change is an alarm, once.
     held: BTreeMap<VirtualId, BTreeSet<RealId>>,
     /// Whether the same changes failed twice in a row: then they are asked for at the pace of the resync.
@@ -74,10 +81,27 @@ pub struct Director<D> {
     stopping: bool,
 }
 
+type Fixed = (Option<SocketAddr>, LogLevel, LogFormat);
+
+fn fixed(config: &Config) -> Fixed {
+    (config.http, config.log, config.log_format)
+}
+
+/// Who takes the connections of a virtual.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Serving {
+    Reals,
+    Fallback,
+    Nobody,
+}
+
 impl<D: Dataplane> Director<D> {
     /// A director that has not looked at anything yet; `prober` reports to the inbox given to [`Self::run`].
     pub fn new(config: Config, dataplane: D, prober: Prober, pictures: watch::Sender<Arc<Snapshot>>) -> Self {
         Self {
+            started_with: fixed(&config),
+            settled: None,
+            serving: BTreeMap::new(),
             state: State::new(config),
             dataplane,
             prober,
@@ -205,20 +229,18 @@ impl<D: Dataplane> Director<D> {
     fn refuse(&mut self, report: &str) {
         name::count_reload("error");
         self.last_reload_ok = false;
-        error!("reload refused, the old configuration stays in force:\n{report}");
+        error!("reload refused, the old configuration stays in force:\n{}", report.trim_end());
     }
 
     fn reconfigure(&mut self, config: Config) {
         name::count_reload("ok");
         self.last_reload_ok = true;
-        let old = self.state.config();
-        if config == *old {
+        if config == *self.state.config() {
             info!("configuration reloaded, nothing changed");
             return;
         }
-        let fixed = |c: &Config| (c.http, c.log, c.log_format);
-        if fixed(&config) != fixed(old) {
-            warn!("http, log and log_format change only at the next start");
+        if fixed(&config) != self.started_with {
+            warn!("http, log and log_format change only at a start; until then those of the last start hold");
         }
         info!("configuration reloaded: {}", config.extent());
         self.state.reconfigure(config);
@@ -243,23 +265,72 @@ impl<D: Dataplane> Director<D> {
         }
         self.tell_held(now);
         let desired = self.state.desired(now, &self.actual);
+        if self.looked.is_none() {
+            self.tell_foreign();
+        }
         let ops = diff(&self.actual.table, &desired, &self.state.owned());
+        if !ops.is_empty() && self.settled.as_ref() == Some(&desired) {
+            warn!("somebody else has changed the table; it is put right");
+        }
         let failed = self.apply(ops, &desired).await;
         name::count_resync(if failed.is_empty() { "ok" } else { "error" });
         if failed.is_empty() {
             if self.trouble.take().is_some() {
                 info!("the table is as it should be again");
             }
+            self.settled = Some(desired);
             let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             self.last_sync = Some(since_epoch.as_secs());
         } else {
+            self.settled = None;
             let first = failed.values().next().cloned().unwrap_or_default();
             self.trouble = Some(format!("{} of the changes failed, the first: {first}", failed.len()));
         }
         let failing = failed.into_keys().collect();
         self.stubborn = failing == self.failing;
         self.failing = failing;
+        self.tell_serving();
         self.publish(now);
+    }
+
+    /// Names the virtuals of the table that are not in the configuration: they are left alone, and one of them may be
+    /// ours from before.
+    fn tell_foreign(&self) {
+        let owned = self.state.owned();
+        for id in self.actual.table.virtuals.keys().filter(|id| !owned.contains(id)) {
+            warn!(
+                "{id} is in the table and not in the configuration; it is left alone, and nobody checks it"
+            );
+        }
+    }
+
+    /// Says when a virtual has nobody left to serve it, or its fallback, and when that is over.
+    fn tell_serving(&mut self) {
+        for config in &self.state.config().virtuals {
+            let Some(have) = self.actual.table.virtuals.get(&config.id) else { continue };
+            let takes = |id: &RealId| have.reals.get(id).is_some_and(|s| s.weight.takes_connections());
+            let now = if config.reals.iter().any(|real| takes(&real.id)) {
+                Serving::Reals
+            } else if config.fallback.is_some_and(|(id, _)| takes(&id)) {
+                Serving::Fallback
+            } else {
+                Serving::Nobody
+            };
+            let before = self.serving.insert(config.id, now);
+            match now {
+                _ if before == Some(now) => {}
+                Serving::Reals if before.is_some() => {
+                    info!("{} is served by its real servers again", config.name);
+                }
+                Serving::Reals => {}
+                Serving::Fallback => warn!("{} is served by its fallback: no real server can", config.name),
+                // At a start nobody has been asked yet.
+                Serving::Nobody if !self.state.knows_all() => drop(self.serving.remove(&config.id)),
+                Serving::Nobody => {
+                    error!("{} is served by NOBODY: no real server can take a connection", config.name);
+                }
+            }
+        }
     }
 
     /// Says once when servers that are down are held, and when that is over.
@@ -325,6 +396,12 @@ impl<D: Dataplane> Director<D> {
 
     fn publish(&mut self, now: Instant) {
         self.looked = Some(Instant::now());
+        let mut virtuals = picture(now, &self.state, &self.actual);
+        if self.dataplane.name() == "proxy" {
+            // It connects to all of them by itself, whatever a kernel would do.
+            let reals = virtuals.iter_mut().flat_map(|v| &mut v.reals);
+            reals.for_each(|real| "Proxy".clone_into(&mut real.forward));
+        }
         self.pictures.send_replace(Arc::new(Snapshot {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             dataplane: self.dataplane.name().to_owned(),
@@ -333,7 +410,7 @@ impl<D: Dataplane> Director<D> {
             last_sync: self.last_sync,
             last_reload_ok: self.last_reload_ok,
             all_known: self.state.knows_all(),
-            virtuals: picture(now, &self.state, &self.actual),
+            virtuals,
         }));
     }
 
@@ -342,7 +419,7 @@ impl<D: Dataplane> Director<D> {
         self.prober.sync(Vec::new());
         match self.state.config().on_exit {
             OnExit::Keep => {
-                info!("ending; the table stays as it is");
+                info!("ending; what the kernel has stays as it is");
                 for id in self.state.retired() {
                     warn!("{id} is no longer in the configuration and still drains; nobody will delete it");
                 }
@@ -357,6 +434,8 @@ impl<D: Dataplane> Director<D> {
                 self.apply(gone, &nothing).await;
             }
         }
+        self.trouble = Some("the daemon is ending".to_owned());
+        self.publish(Instant::now());
         // Asked a second time, it ends at once.
         let again = async {
             loop {
@@ -376,232 +455,4 @@ impl<D: Dataplane> Director<D> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Mutex;
-
-    use super::*;
-    use crate::config::{DataplaneChoice, LogFormat, LogLevel, ProxyOptions, RealConfig, VirtualConfig};
-    use crate::dataplane::Error;
-    use crate::dataplane::memory::Memory;
-    use crate::model::{Forward, Protocol, RealSettings, Scheduler, SchedulerFlags, VirtualSettings, Weight};
-
-    /// A kernel of which a test can break a part.
-    #[derive(Debug, Default)]
-    struct Kernel {
-        memory: Memory,
-        blind: bool,
-        /// Refuses the ops whose text contains this.
-        refuses: Option<String>,
-    }
-
-    #[derive(Debug, Clone, Default)]
-    struct Shared(Arc<Mutex<Kernel>>);
-
-    impl Shared {
-        fn with<T>(&self, look: impl FnOnce(&mut Kernel) -> T) -> T {
-            look(&mut self.0.lock().unwrap())
-        }
-
-        fn weights(&self, id: &VirtualId) -> Option<Vec<u32>> {
-            self.with(|kernel| {
-                let have = kernel.memory.table.virtuals.get(id)?;
-                Some(have.reals.values().map(|settings| settings.weight.0).collect())
-            })
-        }
-    }
-
-    impl Dataplane for Shared {
-        fn name(&self) -> &'static str {
-            "memory"
-        }
-
-        async fn dump(&mut self) -> Result<Dump, Error> {
-            self.with(|kernel| match kernel.blind {
-                true => Err(Error::Timeout(SOON)),
-                false => Ok(Dump { table: kernel.memory.table.clone(), ..Dump::default() }),
-            })
-        }
-
-        async fn apply(&mut self, op: &Op) -> Result<(), Error> {
-            self.with(|kernel| match &kernel.refuses {
-                Some(text) if op.to_string().contains(text) => Err(Error::Permission),
-                _ => Ok(kernel.memory.table.apply(op)?),
-            })
-        }
-    }
-
-    fn id(n: u8) -> VirtualId {
-        VirtualId::Address { protocol: Protocol::Tcp, address: ([10, 0, 0, n], 25).into() }
-    }
-
-    fn a_virtual(n: u8) -> VirtualConfig {
-        let settings = RealSettings {
-            forward: Forward::Gate,
-            weight: Weight(u32::from(n)),
-            upper_threshold: 0,
-            lower_threshold: 0,
-        };
-        VirtualConfig {
-            name: format!("v{n}"),
-            id: id(n),
-            settings: VirtualSettings {
-                scheduler: Scheduler::Wlc,
-                flags: SchedulerFlags::NONE,
-                one_packet: false,
-                persistence: None,
-            },
-            quiescent: true,
-            drain: SOON,
-            fallback: None,
-            proxy: ProxyOptions { protocol: None, idle: SOON },
-            reals: vec![RealConfig { id: RealId(([10, 0, 1, n], 25).into()), settings, check: None }],
-        }
-    }
-
-    fn farm(virtuals: &[u8]) -> Config {
-        Config {
-            dataplane: DataplaneChoice::Auto,
-            http: None,
-            log: LogLevel::Info,
-            log_format: LogFormat::Text,
-            autoreload: false,
-            on_exit: OnExit::Keep,
-            resync: Duration::from_millis(20),
-            virtuals: virtuals.iter().map(|n| a_virtual(*n)).collect(),
-        }
-    }
-
-    /// A running director, and all its strings.
-    struct Stage {
-        kernel: Shared,
-        events: mpsc::Sender<Event>,
-        pictures: watch::Receiver<Arc<Snapshot>>,
-        director: tokio::task::JoinHandle<()>,
-    }
-
-    fn start(config: Config, kernel: Shared) -> Stage {
-        let (report, reports) = mpsc::channel(8);
-        let (event, events) = mpsc::channel(8);
-        let (publish, pictures) = watch::channel(Arc::default());
-        let director = Director::new(config, kernel.clone(), Prober::new(report), publish);
-        let director = tokio::spawn(director.run(Inbox { reports, events }));
-        Stage { kernel, events: event, pictures, director }
-    }
-
-    impl Stage {
-        async fn until(&mut self, what: impl Fn(&Snapshot, &Shared) -> bool) {
-            let kernel = self.kernel.clone();
-            let wait = self.pictures.wait_for(|picture| what(picture, &kernel));
-            tokio::time::timeout(Duration::from_secs(20), wait).await.expect("it never came").unwrap();
-        }
-
-        async fn stop(self) -> Shared {
-            self.events.send(Event::Stop).await.unwrap();
-            self.director.await.unwrap();
-            self.kernel
-        }
-    }
-
-    #[tokio::test]
-    async fn a_virtual_that_the_kernel_refuses_does_not_hold_up_the_others() {
-        let kernel = Shared::default();
-        kernel.with(|kernel| kernel.refuses = Some("TCP 10.0.0.1:25".to_owned()));
-        let mut stage = start(farm(&[1, 2]), kernel);
-        stage.until(|picture, kernel| kernel.weights(&id(2)) == Some(vec![2]) && !picture.in_sync).await;
-        let trouble = stage.pictures.borrow().trouble.clone().unwrap();
-        assert!(
-            trouble.contains("add virtual TCP 10.0.0.1:25") && trouble.contains("CAP_NET_ADMIN"),
-            "{trouble}"
-        );
-        assert_eq!(stage.kernel.weights(&id(1)), None);
-        stage.kernel.with(|kernel| kernel.refuses = None);
-        stage.until(|picture, kernel| picture.in_sync && kernel.weights(&id(1)) == Some(vec![1])).await;
-    }
-
-    #[tokio::test]
-    async fn a_refused_change_holds_up_no_other_of_its_virtual() {
-        let mut stage = start(farm(&[1]), Shared::default());
-        stage.until(|picture, kernel| picture.in_sync && kernel.weights(&id(1)) == Some(vec![1])).await;
-        // The scheduler and a new server are refused; the weight of the server that is there changes all the same.
-        let mut config = farm(&[1]);
-        config.virtuals[0].settings.scheduler = Scheduler::Twos;
-        config.virtuals[0].reals[0].settings.weight = Weight(0);
-        let mut new = config.virtuals[0].reals[0].clone();
-        new.id = RealId(([10, 0, 1, 77], 25).into());
-        config.virtuals[0].reals.push(new);
-        stage.kernel.with(|kernel| kernel.refuses = Some("twos".to_owned()));
-        stage.events.send(Event::Reload(Ok(Box::new(config)))).await.unwrap();
-        stage.until(|picture, kernel| !picture.in_sync && kernel.weights(&id(1)) == Some(vec![0, 0])).await;
-    }
-
-    #[tokio::test]
-    async fn the_last_weight_stays_while_its_successor_is_refused() {
-        let mut stage = start(farm(&[1]), Shared::default());
-        stage.until(|picture, kernel| picture.in_sync && kernel.weights(&id(1)) == Some(vec![1])).await;
-        let mut config = farm(&[1]);
-        config.virtuals[0].reals[0].id = RealId(([10, 0, 1, 77], 25).into());
-        stage.kernel.with(|kernel| kernel.refuses = Some("add 10.0.1.77:25".to_owned()));
-        stage.events.send(Event::Reload(Ok(Box::new(config)))).await.unwrap();
-        stage.until(|picture, kernel| !picture.in_sync && kernel.weights(&id(1)) == Some(vec![1])).await;
-        stage.kernel.with(|kernel| kernel.refuses = None);
-        stage.until(|picture, kernel| picture.in_sync && kernel.weights(&id(1)) == Some(vec![0, 1])).await;
-    }
-
-    #[tokio::test]
-    async fn a_reload_cannot_change_the_dataplane() {
-        let mut stage = start(farm(&[1]), Shared::default());
-        stage.until(|picture, _| picture.in_sync).await;
-        let mut config = farm(&[2]);
-        config.dataplane = DataplaneChoice::Ipvs;
-        stage.events.send(Event::Reload(Ok(Box::new(config)))).await.unwrap();
-        stage.until(|picture, kernel| !picture.last_reload_ok && kernel.weights(&id(2)).is_none()).await;
-    }
-
-    #[tokio::test]
-    async fn a_kernel_that_cannot_be_read_is_left_alone_and_asked_again() {
-        let mut stage = start(farm(&[1]), Shared::default());
-        stage.until(|picture, kernel| picture.in_sync && kernel.weights(&id(1)) == Some(vec![1])).await;
-        stage.kernel.with(|kernel| kernel.blind = true);
-        stage.until(|picture, _| !picture.in_sync).await;
-        assert_eq!(stage.kernel.weights(&id(1)), Some(vec![1]));
-        stage.kernel.with(|kernel| {
-            kernel.memory.table = Table::default();
-            kernel.blind = false;
-        });
-        stage.until(|picture, kernel| picture.in_sync && kernel.weights(&id(1)) == Some(vec![1])).await;
-    }
-
-    #[tokio::test]
-    async fn a_refused_reload_changes_nothing_and_a_good_one_changes_what_it_says() {
-        let mut stage = start(farm(&[1]), Shared::default());
-        stage.until(|picture, _| picture.in_sync && picture.last_reload_ok).await;
-        stage.events.send(Event::Reload(Err("line 7: no".to_owned()))).await.unwrap();
-        stage
-            .until(|picture, kernel| !picture.last_reload_ok && kernel.weights(&id(1)) == Some(vec![1]))
-            .await;
-        stage.events.send(Event::Reload(Ok(Box::new(farm(&[2]))))).await.unwrap();
-        stage
-            .until(|picture, kernel| {
-                picture.last_reload_ok
-                    && kernel.weights(&id(1)).is_none()
-                    && kernel.weights(&id(2)) == Some(vec![2])
-            })
-            .await;
-    }
-
-    #[tokio::test]
-    async fn at_the_end_the_table_stays_or_loses_only_what_is_ours() {
-        for (on_exit, ours) in [(OnExit::Keep, Some(vec![1])), (OnExit::Remove, None)] {
-            let kernel = Shared::default();
-            let foreign = Op::AddVirtual(id(9), a_virtual(9).settings);
-            kernel.with(|kernel| kernel.memory.table.apply(&foreign)).unwrap();
-            let mut config = farm(&[1]);
-            config.on_exit = on_exit;
-            let mut stage = start(config, kernel);
-            stage.until(|picture, kernel| picture.in_sync && kernel.weights(&id(1)) == Some(vec![1])).await;
-            let kernel = stage.stop().await;
-            assert_eq!(kernel.weights(&id(1)), ours, "{on_exit:?}");
-            assert_eq!(kernel.weights(&id(9)), Some(vec![]), "{on_exit:?}");
-        }
-    }
-}
+mod tests;

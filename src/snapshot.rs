@@ -219,6 +219,12 @@ pub fn render(snapshot: &Snapshot) -> String {
     // Writing to a String cannot fail.
     let _ =
         writeln!(out, "smtp-director {}, dataplane {}, table {sync}", snapshot.version, snapshot.dataplane);
+    if !snapshot.last_reload_ok {
+        let _ = writeln!(
+            out,
+            "the last reload was REFUSED, an earlier configuration is in force; the log says why"
+        );
+    }
     let _ = writeln!(out, "Prot LocalAddress:Port Scheduler");
     let _ = writeln!(
         out,

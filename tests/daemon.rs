@@ -76,9 +76,14 @@ impl Daemon {
     }
 
     fn start(test: &str, real: SocketAddr, extra: &str) -> Self {
-        let (folder, http, vip) = (Folder::new(test), free_port(), free_port());
-        let file = folder.file(extra.to_owned() + &Self::file(http, vip, real));
+        let folder = Folder::new(test);
         let log = File::create(folder.path().join("log")).unwrap();
+        Self::start_with(folder, real, extra, log)
+    }
+
+    fn start_with(folder: Folder, real: SocketAddr, extra: &str, log: File) -> Self {
+        let (http, vip) = (free_port(), free_port());
+        let file = folder.file(extra.to_owned() + &Self::file(http, vip, real));
         let child = Command::new(PROGRAM)
             .args(["run", "--config"])
             .arg(file)
@@ -198,6 +203,27 @@ async fn a_broken_file_changes_nothing_and_is_named_in_the_log_and_the_metrics()
     daemon.signal(Signal::HUP);
     until("weight 3", || (daemon.real()["weight"] == 3).then_some(()));
     assert_eq!(daemon.status()["last_reload_ok"], true);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_cannot_be_written_costs_its_lines_and_nothing_else() {
+    let mut sink = Sink::start("127.0.0.1:0".parse().unwrap(), SinkConfig::new("real1.example")).unwrap();
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let daemon = Daemon::start_with(Folder::new("log"), sink.address(), "", full);
+    until("weight 1", || (daemon.real()["weight"] == 1).then_some(()));
+    sink.stop().await;
+    until("weight 0", || (daemon.real()["weight"] == 0).then_some(()));
+}
+
+#[test]
+fn an_output_that_cannot_be_written_is_an_exit_code_and_no_panic() {
+    let full = || Stdio::from(File::options().write(true).open("/dev/full").unwrap());
+    let code = |arguments: &[&str]| {
+        let mut child = Command::new(PROGRAM);
+        child.args(arguments).stdin(Stdio::null()).stdout(full()).stderr(full()).status().unwrap().code()
+    };
+    assert_eq!(code(&["validate", "/nowhere/x.toml"]), Some(78));
+    assert_eq!(code(&["probe", "127.0.0.1:1"]), Some(74));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -322,7 +348,7 @@ async fn status_plan_and_probe_say_what_is() {
     let status = said(&["status", "--config", config]);
     let line = status.lines().find(|line| line.contains(&sink.address().to_string())).unwrap();
     let words: Vec<_> = line.split_whitespace().take(7).collect();
-    assert_eq!(words, ["->", &sink.address().to_string(), "Route", "1", "0", "0", "up"], "{status}");
+    assert_eq!(words, ["->", &sink.address().to_string(), "Proxy", "1", "0", "0", "up"], "{status}");
     let json: Value = serde_json::from_str(&said(&["status", "--config", config, "--json"])).unwrap();
     assert_eq!(json["dataplane"], "proxy");
     let plan = said(&["plan", "--config", config]);

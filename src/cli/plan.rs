@@ -39,7 +39,14 @@ pub(super) fn plan(config: &Config) -> Result<(), Exit> {
     #[expect(clippy::disallowed_methods, reason = "EDGE: nothing has begun to drain before now")]
     let now = Instant::now();
     let desired = state.desired(now, &actual);
-    let ops = diff(&actual.table, &desired, &state.owned());
+    let owned = state.owned();
+    for id in actual.table.virtuals.keys().filter(|id| !owned.contains(id)) {
+        writeln!(
+            out,
+            "# {id} is not in the configuration: left alone, unless a running daemon had it in its own"
+        )?;
+    }
+    let ops = diff(&actual.table, &desired, &owned);
     for op in &ops {
         writeln!(out, "{}", line(op, &actual.table))?;
     }

@@ -9,13 +9,13 @@ use std::time::{Duration, SystemTime};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tracing::{Level, info, warn};
 
 use super::{Exit, Threads, read, runtime};
 use crate::config::load::load;
-use crate::config::{Config, LogFormat, LogLevel};
+use crate::config::{Config, DataplaneChoice, LogFormat, LogLevel};
 use crate::dataplane::choose::{Chosen, choose};
 use crate::dataplane::ipvs::sysctl;
 use crate::director::{Director, Event, Inbox};
@@ -29,12 +29,19 @@ const POLL: Duration = Duration::from_secs(1);
 const QUEUE: usize = 256;
 
 pub(super) fn run(path: &Path) -> Result<(), Exit> {
+    let runtime = runtime(Threads::Cores)?;
+    // First of all: a SIGHUP that nobody catches ends the process.
+    let hangup = {
+        let _inside = runtime.enter();
+        signal(SignalKind::hangup())
+            .map_err(|error| Exit::new(Exit::OS, format!("cannot catch SIGHUP: {error}")))?
+    };
     // Before it is read: a change from now on is one to notice.
     let seen = look(path);
     let config = read(path)?;
     log_to_stderr(&config);
     raise_descriptor_limit();
-    runtime(Threads::Cores)?.block_on(daemon((path.to_owned(), seen), config))
+    runtime.block_on(daemon((path.to_owned(), seen), config, hangup))
 }
 
 /// As far as it goes without asking anybody: each check under way takes a descriptor, each session of the proxy two.
@@ -52,14 +59,20 @@ fn log_to_stderr(config: &Config) {
         LogLevel::Debug => Level::DEBUG,
         LogLevel::Trace => Level::TRACE,
     };
-    let log = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_target(false);
+    // A log that cannot be written (a full disk, a reader that is gone) costs its lines, not the daemon: with internal
+    // errors on, the subscriber would panic for want of a place to report them.
+    let log = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .log_internal_errors(false);
     match config.log_format {
         LogFormat::Text => log.with_ansi(false).init(),
         LogFormat::Json => log.json().init(),
     }
 }
 
-async fn daemon((path, seen): (PathBuf, Look), config: Config) -> Result<(), Exit> {
+async fn daemon((path, seen): (PathBuf, Look), config: Config, hangup: Signal) -> Result<(), Exit> {
     let os = |what: &str, error: &dyn std::fmt::Display| Exit::new(Exit::OS, format!("{what}: {error}"));
     let listener = match config.http {
         None => None,
@@ -70,10 +83,13 @@ async fn daemon((path, seen): (PathBuf, Look), config: Config) -> Result<(), Exi
     let mut terminate =
         signal(SignalKind::terminate()).map_err(|error| os("cannot catch SIGTERM", &error))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| os("cannot catch SIGINT", &error))?;
-    let hangup = signal(SignalKind::hangup()).map_err(|error| os("cannot catch SIGHUP", &error))?;
     let (dataplane, why) = choose(config.dataplane).await?;
     info!("smtp-director {} with {}: {}", env!("CARGO_PKG_VERSION"), path.display(), config.extent());
-    info!("{why}");
+    match (&dataplane, config.dataplane) {
+        // Somebody may count on the kernel, and on real servers that see the clients' addresses.
+        (Chosen::Proxy(_), DataplaneChoice::Auto) => warn!("{why}"),
+        _ => info!("{why}"),
+    }
     if matches!(dataplane, Chosen::Ipvs(_)) {
         for advice in sysctl::advise(&config) {
             warn!("{advice}");
@@ -108,7 +124,7 @@ async fn daemon((path, seen): (PathBuf, Look), config: Config) -> Result<(), Exi
 async fn reload(
     (path, mut seen): (PathBuf, Look),
     mut autoreload: bool,
-    mut hangup: tokio::signal::unix::Signal,
+    mut hangup: Signal,
     director: mpsc::Sender<Event>,
 ) {
     loop {

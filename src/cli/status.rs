@@ -11,6 +11,7 @@ use hyper_util::rt::TokioIo;
 
 use super::{ConfigFile, Exit, Threads, read, runtime};
 use crate::config::DEFAULT_HTTP;
+use crate::config::load::http_of;
 use crate::snapshot::{Snapshot, render};
 
 /// The daemon answers within this time or counts as stuck.
@@ -57,15 +58,16 @@ pub(super) fn status(arguments: &Arguments) -> Result<(), Exit> {
 
 /// Where the configuration says that the daemon serves. A file that is wrong now is no reason not to ask the daemon,
 /// which may still run by the one before.
-#[expect(clippy::print_stderr, reason = "a remark beside the answer")]
 fn configured(file: &Path) -> Result<SocketAddr, Exit> {
     match read(file) {
         Ok(config) => config.http.ok_or_else(|| {
             Exit::new(Exit::UNAVAILABLE, "the configuration says http = \"off\"; the daemon cannot be asked")
         }),
         Err(exit) => {
-            eprintln!("smtp-director: {}\nsmtp-director: asking {DEFAULT_HTTP}", exit.message.trim_end());
-            Ok(DEFAULT_HTTP)
+            let http = http_of(file).unwrap_or(DEFAULT_HTTP);
+            let remark = format!("{}\nsmtp-director: asking {http} all the same", exit.message.trim_end());
+            let _ = writeln!(std::io::stderr(), "smtp-director: {remark}");
+            Ok(http)
         }
     }
 }

@@ -6,6 +6,7 @@
 use std::ffi::OsString;
 use std::fs::{self, File, FileType};
 use std::io::{self, Read as _};
+use std::net::SocketAddr;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
@@ -96,6 +97,14 @@ pub fn load(
         report: render(&path.display().to_string(), text, &problems),
         problems: problems.len(),
     })
+}
+
+/// Where a file says that the daemon serves, whatever else is wrong with the file.
+#[must_use]
+pub fn http_of(path: &Path) -> Option<SocketAddr> {
+    let text = String::from_utf8(read(path).ok()?).ok()?;
+    let (table, _) = toml::de::DeTable::parse_recoverable(&text);
+    table.get_ref().get("http")?.get_ref().as_str()?.parse().ok()
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, LoadError> {

@@ -28,6 +28,7 @@ use std::time::Duration;
 use rustix::process::{Resource, getrlimit};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
+use tracing::info;
 
 use self::counts::{Counts, Traffic};
 use self::listener::Roster;
@@ -201,6 +202,12 @@ impl Dataplane for Proxy {
     /// Listens no more; ends with the last session.
     async fn close(&mut self, limit: Duration) {
         self.running.clear();
+        let busy = usize::try_from(self.places)
+            .unwrap_or(usize::MAX)
+            .saturating_sub(self.sessions.available_permits());
+        if busy > 0 {
+            info!("waiting up to {} s for {busy} sessions to end", limit.as_secs());
+        }
         // Who has all the places knows that no session is left.
         let _ = tokio::time::timeout(limit, self.sessions.acquire_many(self.places)).await;
     }

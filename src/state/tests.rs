@@ -1,0 +1,347 @@
+//! State as a play of what is seen and what the table has.
+
+use checks::{CheckSpec, Kind};
+
+use super::*;
+use crate::config::{DataplaneChoice, LogFormat, LogLevel, OnExit, ProxyOptions};
+use crate::model::{Forward, Protocol, Scheduler, SchedulerFlags, VirtualSettings};
+use crate::reconcile::diff;
+
+const SECOND: Duration = Duration::from_secs(1);
+const FALLBACK: u8 = 9;
+
+fn real_id(n: u8) -> RealId {
+    RealId(([10, 0, 0, n], 25).into())
+}
+
+fn settings(weight: u32) -> RealSettings {
+    RealSettings { forward: Forward::Gate, weight: Weight(weight), upper_threshold: 0, lower_threshold: 0 }
+}
+
+fn plan(n: u8) -> CheckPlan {
+    CheckPlan {
+        spec: CheckSpec {
+            target: real_id(n).0,
+            kind: Kind::Connect,
+            deadline: SECOND,
+            connect_timeout: SECOND,
+        },
+        interval: SECOND,
+        retry: SECOND,
+        fall: 3,
+        rise: 2,
+    }
+}
+
+fn virtual_id() -> VirtualId {
+    VirtualId::Address { protocol: Protocol::Tcp, address: ([10, 0, 0, 100], 25).into() }
+}
+
+fn farm(reals: &[u8]) -> Config {
+    let reals =
+        reals.iter().map(|n| RealConfig { id: real_id(*n), settings: settings(5), check: Some(plan(*n)) });
+    Config {
+        dataplane: DataplaneChoice::Auto,
+        http: None,
+        log: LogLevel::Info,
+        log_format: LogFormat::Text,
+        autoreload: false,
+        on_exit: OnExit::Keep,
+        resync: SECOND,
+        virtuals: vec![VirtualConfig {
+            name: "mail".to_owned(),
+            id: virtual_id(),
+            settings: VirtualSettings {
+                scheduler: Scheduler::Wlc,
+                flags: SchedulerFlags::NONE,
+                one_packet: false,
+                persistence: None,
+            },
+            quiescent: true,
+            drain: 60 * SECOND,
+            fallback: None,
+            proxy: ProxyOptions { protocol: None, idle: SECOND },
+            reals: reals.collect(),
+        }],
+    }
+}
+
+/// A state beside the table that it drives.
+struct Play {
+    state: State,
+    dump: Dump,
+    now: Instant,
+}
+
+impl Play {
+    fn new(config: Config) -> Self {
+        #[expect(clippy::disallowed_methods, reason = "any instant will do as the start")]
+        let now = Instant::now();
+        Self { state: State::new(config), dump: Dump::default(), now }
+    }
+
+    fn sees(&mut self, n: u8, state: health::State) {
+        self.state.absorb(&plan(n), Finding { state, ..Finding::default() });
+    }
+
+    fn active(&mut self, n: u8, connections: u32) {
+        self.dump.counters.reals.entry((virtual_id(), real_id(n))).or_default().active = connections;
+    }
+
+    /// Brings the table up to date a second later; gives the ops, and the weights as `1=5 2=0`.
+    fn step(&mut self) -> (usize, String) {
+        self.now += SECOND;
+        let desired = self.state.desired(self.now, &self.dump);
+        let ops = diff(&self.dump.table, &desired, &self.state.owned());
+        for op in &ops {
+            self.dump.table.apply(op).unwrap();
+        }
+        (ops.len(), self.weights())
+    }
+
+    fn weights(&self) -> String {
+        let Some(have) = self.dump.table.virtuals.get(&virtual_id()) else { return "gone".to_owned() };
+        let weights = have.reals.iter().map(|(real, settings)| {
+            let std::net::IpAddr::V4(ip) = real.0.ip() else { unreachable!() };
+            format!("{}={}", ip.octets()[3], settings.weight)
+        });
+        weights.collect::<Vec<_>>().join(" ")
+    }
+}
+
+use health::State::{Down, Unknown, Up};
+
+#[test]
+fn a_server_joins_when_it_is_known_to_be_up_and_loses_its_weight_when_it_is_down() {
+    let mut play = Play::new(farm(&[1, 2]));
+    assert_eq!(play.step().1, "");
+    play.sees(1, Up);
+    assert_eq!(play.step().1, "1=5");
+    play.sees(2, Down);
+    assert_eq!(play.step().1, "1=5 2=0");
+    play.sees(1, Down);
+    play.sees(2, Up);
+    assert_eq!(play.step().1, "1=0 2=5");
+    assert_eq!(play.step(), (0, "1=0 2=5".to_owned()), "nothing is written twice");
+}
+
+#[test]
+fn a_table_that_is_there_is_adopted_without_a_change() {
+    let mut before = Play::new(farm(&[1, 2]));
+    before.sees(1, Up);
+    before.sees(2, Down);
+    before.step();
+    let mut after = Play::new(farm(&[1, 2]));
+    after.dump = before.dump;
+    assert_eq!(after.step(), (0, "1=5 2=0".to_owned()));
+    after.sees(1, Up);
+    after.sees(2, Down);
+    assert_eq!(after.step(), (0, "1=5 2=0".to_owned()));
+}
+
+#[test]
+fn what_hands_changed_is_repaired() {
+    let mut play = Play::new(farm(&[1, 2]));
+    play.sees(1, Up);
+    play.sees(2, Up);
+    play.step();
+    let reals = &mut play.dump.table.virtuals.get_mut(&virtual_id()).unwrap().reals;
+    reals.remove(&real_id(1));
+    reals.insert(real_id(2), settings(77));
+    assert_eq!(play.step().1, "1=5 2=5");
+    play.dump.table = Table::default();
+    assert_eq!(play.step().1, "1=5 2=5");
+}
+
+#[test]
+fn what_all_servers_suffer_from_takes_none_out() {
+    let mut play = Play::new(farm(&[1, 2, 3]));
+    for n in 1..=3 {
+        play.sees(n, Up);
+    }
+    play.step();
+    let refuses = |play: &mut Play, n: u8| {
+        let failure =
+            Failure { stage: Stage::Banner, reason: Reason::Tempfail, code: Some(421), text: String::new() };
+        let finding =
+            Finding { state: Down, since: Some(play.now), failure: Some(failure), ..Finding::default() };
+        play.state.absorb(&plan(n), finding);
+    };
+    refuses(&mut play, 1);
+    assert_eq!(play.step().1, "1=0 2=5 3=5");
+    refuses(&mut play, 2);
+    assert_eq!(play.step().1, "1=0 2=5 3=5");
+    refuses(&mut play, 3);
+    assert_eq!(play.step().1, "1=5 2=5 3=5");
+    let held = play.state.held(play.now, &play.state.config().virtuals[0]);
+    assert_eq!(held.len(), 3);
+    play.sees(2, Down);
+    assert_eq!(play.step().1, "1=5 2=0 3=5", "it cannot be connected to");
+}
+
+#[test]
+fn a_removed_server_loses_its_weight_first_and_goes_with_its_last_connection() {
+    let mut play = Play::new(farm(&[1, 2]));
+    play.sees(1, Up);
+    play.sees(2, Up);
+    play.step();
+    play.state.reconfigure(farm(&[1]));
+    play.active(2, 1);
+    assert_eq!(play.step().1, "1=5 2=0", "its neighbour keeps what is known of it");
+    assert!(play.state.is_draining());
+    assert_eq!(play.step(), (0, "1=5 2=0".to_owned()));
+    play.active(2, 0);
+    assert_eq!(play.step().1, "1=5 2=0", "a handshake may be under way");
+    assert_eq!(play.step().1, "1=5");
+    play.step();
+    assert!(!play.state.is_draining());
+}
+
+#[test]
+fn a_server_of_a_udp_virtual_drains_although_no_datagram_is_ever_active() {
+    let mut config = farm(&[1, 2]);
+    let id = VirtualId::Address { protocol: Protocol::Udp, address: ([10, 0, 0, 100], 25).into() };
+    config.virtuals[0].id = id;
+    let mut play = Play::new(config.clone());
+    play.sees(1, Up);
+    play.sees(2, Up);
+    play.step();
+    config.virtuals[0].reals.pop();
+    play.state.reconfigure(config);
+    play.dump.counters.reals.entry((id, real_id(2))).or_default().inactive = 1;
+    for _ in 0..10 {
+        play.step();
+    }
+    assert!(play.dump.table.virtuals[&id].reals.contains_key(&real_id(2)));
+    play.dump.counters.reals.clear();
+    play.step();
+    assert!(!play.dump.table.virtuals[&id].reals.contains_key(&real_id(2)));
+}
+
+#[test]
+fn without_drain_time_weight_0_still_comes_before_the_deletion() {
+    let mut config = farm(&[1, 2]);
+    config.virtuals[0].drain = Duration::ZERO;
+    let mut play = Play::new(config.clone());
+    play.sees(1, Up);
+    play.sees(2, Up);
+    play.step();
+    config.virtuals[0].reals.pop();
+    play.state.reconfigure(config);
+    play.active(2, 1);
+    assert_eq!(play.step().1, "1=5 2=0");
+    assert_eq!(play.step().1, "1=5");
+}
+
+#[test]
+fn the_fallback_does_not_wait_for_a_server_that_cannot_be_asked() {
+    let mut config = farm(&[1, 2]);
+    config.virtuals[0].fallback = Some((real_id(FALLBACK), settings(1)));
+    let mut play = Play::new(config);
+    play.sees(1, Down);
+    assert_eq!(play.step().1, "1=0");
+    let failure = Failure { stage: Stage::Connect, reason: Reason::Local, code: None, text: String::new() };
+    play.state.absorb(&plan(2), Finding { failure: Some(failure), ..Finding::default() });
+    assert_eq!(play.step().1, "1=0 9=1");
+}
+
+#[test]
+fn a_removed_server_whose_connections_never_end_goes_after_the_drain_time() {
+    let mut play = Play::new(farm(&[1, 2]));
+    play.sees(1, Up);
+    play.sees(2, Up);
+    play.step();
+    play.state.reconfigure(farm(&[1]));
+    play.active(2, 1);
+    let steps = (0..100).take_while(|_| play.step().1 != "1=5").count();
+    assert_eq!(steps, 60);
+}
+
+#[test]
+fn a_server_that_is_put_back_while_it_drains_gets_its_weight_back() {
+    let mut play = Play::new(farm(&[1, 2]));
+    play.sees(1, Up);
+    play.sees(2, Up);
+    play.step();
+    play.state.reconfigure(farm(&[1]));
+    play.active(2, 1);
+    play.step();
+    play.state.reconfigure(farm(&[1, 2]));
+    assert_eq!(play.step(), (0, "1=5 2=0".to_owned()), "unknown keeps what the table has");
+    play.sees(2, Up);
+    assert_eq!(play.step().1, "1=5 2=5");
+    assert!(!play.state.is_draining());
+}
+
+#[test]
+fn a_removed_virtual_drains_and_then_goes() {
+    let mut play = Play::new(farm(&[1]));
+    play.sees(1, Up);
+    play.step();
+    let mut empty = farm(&[]);
+    empty.virtuals.clear();
+    play.state.reconfigure(empty);
+    play.active(1, 1);
+    assert_eq!(play.step().1, "1=0");
+    play.active(1, 0);
+    play.step();
+    assert_eq!(play.step().1, "1=0");
+    assert_eq!(play.step().1, "gone");
+    assert!(!play.state.owned().is_empty(), "one look is no proof");
+    play.step();
+    play.step();
+    assert!(play.state.owned().is_empty());
+}
+
+#[test]
+fn without_quiescent_a_server_that_is_down_leaves_the_table() {
+    let mut config = farm(&[1, 2]);
+    config.virtuals[0].quiescent = false;
+    let mut play = Play::new(config);
+    play.sees(1, Up);
+    play.sees(2, Up);
+    play.step();
+    play.sees(2, Down);
+    play.active(2, 1);
+    assert_eq!(play.step().1, "1=5 2=0");
+    play.active(2, 0);
+    play.step();
+    play.step();
+    assert_eq!(play.step().1, "1=5");
+    play.sees(2, Up);
+    assert_eq!(play.step().1, "1=5 2=5");
+}
+
+#[test]
+fn the_fallback_serves_while_nobody_can_and_leaves_when_the_first_returns() {
+    let mut config = farm(&[1, 2]);
+    config.virtuals[0].fallback = Some((real_id(FALLBACK), settings(1)));
+    let mut play = Play::new(config);
+    assert_eq!(play.step().1, "", "nobody is known to be down yet");
+    play.sees(1, Down);
+    assert_eq!(play.step().1, "1=0", "the other may be up");
+    play.sees(2, Down);
+    assert_eq!(play.step().1, "1=0 2=0 9=1");
+    play.sees(2, Up);
+    play.active(FALLBACK, 3);
+    assert_eq!(play.step().1, "1=0 2=5 9=0");
+    play.active(FALLBACK, 0);
+    play.step();
+    play.step();
+    assert_eq!(play.step().1, "1=0 2=5");
+    play.sees(1, Unknown);
+    play.sees(2, Down);
+    assert_eq!(play.step().1, "1=0 2=0");
+}
+
+#[test]
+fn a_fallback_in_an_adopted_table_stays_while_nobody_is_known() {
+    let mut config = farm(&[1]);
+    config.virtuals[0].fallback = Some((real_id(FALLBACK), settings(1)));
+    let mut before = Play::new(config.clone());
+    before.sees(1, Down);
+    before.step();
+    let mut after = Play::new(config);
+    after.dump = before.dump;
+    assert_eq!(after.step(), (0, "1=0 9=1".to_owned()));
+}
