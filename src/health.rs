@@ -142,6 +142,7 @@ mod tests {
             took: Duration::ZERO,
             stages: vec![],
             capabilities: vec![],
+            tls: None,
         }
     }
 

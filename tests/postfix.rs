@@ -100,6 +100,7 @@ fn smtp() -> Kind {
         banner_timeout: LIMIT,
         ehlo_timeout: LIMIT,
         quit_timeout: LIMIT,
+        ..SmtpSpec::default()
     })
 }
 
@@ -112,8 +113,8 @@ async fn postfix_logs_two_lines_for_a_probe_and_no_complaint() {
     assert_eq!(outcome.stages.len(), 4);
     assert_eq!(outcome.stages[1].received, ["220 mail.example.com ESMTP Postfix"]);
     assert_eq!(
-        outcome.capabilities.join(" "),
-        "8BITMIME CHUNKING DSN ENHANCEDSTATUSCODES ETRN PIPELINING SIZE SMTPUTF8 VRFY"
+        outcome.capabilities.join(","),
+        "PIPELINING,SIZE 10240000,VRFY,ETRN,ENHANCEDSTATUSCODES,8BITMIME,DSN,SMTPUTF8,CHUNKING"
     );
     assert_eq!(
         postfix.smtpd_log().await,

@@ -19,8 +19,24 @@ const EHOSTDOWN: i32 = 112;
 pub async fn run(spec: &CheckSpec) -> Outcome {
     let start = Instant::now();
     let deadline = after(start, spec.deadline);
-    let mut outcome =
-        Outcome { verdict: Ok(()), took: Duration::ZERO, stages: Vec::new(), capabilities: Vec::new() };
+    let mut outcome = Outcome {
+        verdict: Ok(()),
+        took: Duration::ZERO,
+        stages: Vec::new(),
+        capabilities: Vec::new(),
+        tls: None,
+    };
+    let credential = match &spec.kind {
+        Kind::Smtp(smtp) => smtp::drive::prepare(smtp),
+        Kind::Connect => Ok(None),
+    };
+    let credential = match credential {
+        Ok(credential) => credential,
+        Err(failure) => {
+            outcome.verdict = Err(failure);
+            return outcome;
+        }
+    };
     match timeout_at(after(start, spec.connect_timeout).min(deadline), connect(spec)).await {
         Ok(Ok(stream)) => {
             outcome.stages.reserve_exact(4);
@@ -33,7 +49,9 @@ pub async fn run(spec: &CheckSpec) -> Outcome {
             });
             match &spec.kind {
                 Kind::Connect => {}
-                Kind::Smtp(smtp) => smtp::drive::converse(stream, smtp, deadline, &mut outcome).await,
+                Kind::Smtp(smtp) => {
+                    smtp::drive::converse(stream, smtp, credential, deadline, &mut outcome).await;
+                }
             }
         }
         Ok(Err(error)) => outcome.verdict = Err(not_connected(system(&error))),
@@ -108,12 +126,7 @@ mod tests {
         let second = Duration::from_secs(1);
         let spec = CheckSpec {
             target: ([127, 0, 0, 1], 25).into(),
-            kind: Kind::Smtp(smtp::SmtpSpec {
-                ehlo_name: "director.example.com".to_owned(),
-                banner_timeout: second,
-                ehlo_timeout: second,
-                quit_timeout: second,
-            }),
+            kind: Kind::Smtp(smtp::SmtpSpec::default()),
             deadline: second,
             connect_timeout: second,
         };

@@ -36,6 +36,7 @@ pub(super) fn probe(arguments: &Arguments) -> Result<(), Exit> {
             banner_timeout: arguments.deadline,
             ehlo_timeout: arguments.deadline,
             quit_timeout: arguments.deadline,
+            ..SmtpSpec::default()
         }),
         deadline: arguments.deadline,
         connect_timeout: arguments.deadline,

@@ -91,6 +91,7 @@ impl CheckLayer {
                 banner_timeout: self.banner_timeout.or(Duration::from_secs(8)),
                 ehlo_timeout: self.ehlo_timeout.or(Duration::from_secs(5)),
                 quit_timeout: self.quit_timeout.or(Duration::from_secs(2)),
+                ..SmtpSpec::default()
             }),
         };
         Some(CheckPlan {
