@@ -1,6 +1,9 @@
 //! `checks::run` against servers that are well, ill or hostile, over real sockets.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "also in the functions that the tests share")]
 
+mod steps;
+mod tls;
+
 use std::future::Future;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,7 +11,7 @@ use std::time::Duration;
 use checks::smtp::SmtpSpec;
 use checks::{CheckSpec, Kind, Outcome, Reason, Stage};
 use socket2::SockRef;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 const EHLO: &str = "EHLO director.example.com\r\n";
@@ -53,7 +56,7 @@ enum End {
 }
 
 /// One line of the client; empty at the end of the connection.
-async fn line(stream: &mut TcpStream) -> String {
+async fn line(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let mut line = Vec::new();
     while !line.ends_with(b"\n") {
         match stream.read_u8().await {
@@ -133,7 +136,7 @@ async fn a_healthy_server_hears_ehlo_and_quit_and_nothing_else() {
     let ehlo = &outcome.stages[2];
     assert_eq!((ehlo.code, ehlo.sent.as_str()), (Some(250), "EHLO director.example.com"));
     assert_eq!(ehlo.received, ["250-mail.example.com", "250-PIPELINING", "250 DSN"]);
-    assert!(outcome.took >= outcome.stages.iter().map(|s| s.took).sum());
+    assert!(outcome.took >= outcome.stages.iter().map(|s| s.took).sum::<Duration>());
 }
 
 #[tokio::test]

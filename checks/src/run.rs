@@ -84,7 +84,11 @@ pub(crate) fn system(error: &io::Error) -> (Reason, String) {
     let reason = match error.kind() {
         ErrorKind::ConnectionRefused => Reason::Refused,
         ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => Reason::Unreachable,
-        ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe => Reason::Reset,
+        // ENOTCONN: a connection that stood is no more.
+        ErrorKind::ConnectionReset
+        | ErrorKind::ConnectionAborted
+        | ErrorKind::BrokenPipe
+        | ErrorKind::NotConnected => Reason::Reset,
         ErrorKind::TimedOut => Reason::Timeout,
         _ if error.raw_os_error() == Some(EHOSTDOWN) => Reason::Unreachable,
         _ => Reason::Local,
@@ -112,6 +116,7 @@ mod tests {
             (101, Reason::Unreachable),
             (104, Reason::Reset),
             (105, Reason::Local),
+            (107, Reason::Reset),
             (110, Reason::Timeout),
             (111, Reason::Refused),
             (112, Reason::Unreachable),
