@@ -150,6 +150,14 @@ fn judge(verify: &Verify, end: Option<i64>, now: i64, answer: Result<(), rustls:
 #[derive(Clone, Default)]
 pub struct Prepared(Arc<OnceLock<Ready>>);
 
+impl Prepared {
+    /// Whether both are one: what is built for the one is there for the other.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
 impl fmt::Debug for Prepared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.0.get().is_some() { "Prepared" } else { "not prepared" })
