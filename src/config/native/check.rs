@@ -90,7 +90,7 @@ impl CheckLayer {
         };
         match layer.kind.given() {
             Some((CheckType::Connect, _)) => {
-                fields.refuse(&SMTP_ONLY, "is for checks of type \"smtp\" and \"lmtp\" only")
+                fields.refuse(&SMTP_ONLY, "is for checks of type \"smtp\" and \"lmtp\" only");
             }
             Some((CheckType::On, _)) => {
                 let others: Vec<_> = fields.keys().iter().copied().filter(|key| *key != "type").collect();
