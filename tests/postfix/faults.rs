@@ -18,10 +18,11 @@ use crate::scratch::Folder;
 
 /// A server of example.com that relays for nobody; nobody listens on port 1.
 const SERVER: &str = "mynetworks =\n\
-    mydestination = example.com\n\
-    local_recipient_maps =\n\
+    mydestination =\n\
+    virtual_mailbox_domains = example.com\n\
+    virtual_mailbox_maps = static:somebody\n\
     smtpd_relay_restrictions = reject_unauth_destination\n\
-    local_transport = discard:\n\
+    virtual_transport = discard:\n\
     default_transport = discard:\n";
 
 /// The mail tier: one recipient that is taken, one that is not.
@@ -30,7 +31,7 @@ fn mail_tier() -> SmtpSpec {
         ehlo_name: "director.example.com".to_owned(),
         mail: Some(Box::new(MailSpec {
             from: "check@example.com".to_owned(),
-            accept: Some("postmaster@example.com".to_owned()),
+            accept: Some("somebody@example.com".to_owned()),
             refuse: Some("x@elsewhere.example".to_owned()),
             timeout: LIMIT,
         })),
@@ -65,9 +66,9 @@ fn files(folder: &Path) -> usize {
 async fn fault(name: &str, main_cf: &str) -> Failure {
     let postfix = Postfix::start(name, &format!("{SERVER}{main_cf}"));
     assert_eq!(ask(&postfix, SmtpSpec { mail: None, ..mail_tier() }).await.verdict, Ok(()), "the cheap tier");
-    let failure = ask(&postfix, mail_tier()).await.verdict.unwrap_err();
-    content(&postfix, 2).await;
-    failure
+    let outcome = ask(&postfix, mail_tier()).await;
+    let log = content(&postfix, 2).await;
+    outcome.verdict.expect_err(&format!("{log:#?}"))
 }
 
 fn found(failure: &Failure) -> (Stage, Reason, Option<u16>, Option<[u16; 3]>) {
@@ -81,10 +82,7 @@ async fn a_healthy_postfix_takes_the_mail_and_queues_nothing() {
     let outcome = ask(&postfix, mail_tier()).await;
     assert_eq!(outcome.verdict, Ok(()));
     let codes: Vec<_> = outcome.stages.iter().map(|report| report.code.unwrap_or(0)).collect();
-    assert_eq!(
-        codes,
-        [0, 220, 250, 250, 250, 454, 250, 221].map(|code| if code == 454 { 554 } else { code })
-    );
+    assert_eq!(codes, [0, 220, 250, 250, 250, 554, 250, 221]);
     let log = content(&postfix, 1).await;
     let line = "disconnect from unknown[127.0.0.1] ehlo=1 mail=1 rcpt=1/2 rset=1 quit=1 commands=5/6";
     assert_eq!(log.last().unwrap(), line);
@@ -113,7 +111,7 @@ async fn a_dead_policy_service_is_seen_at_rcpt() {
 #[tokio::test]
 #[ignore = "needs root and Postfix: tests/run"]
 async fn a_dead_recipient_map_is_seen_at_rcpt() {
-    let dead = "local_recipient_maps = socketmap:inet:127.0.0.1:1:users\n";
+    let dead = "virtual_mailbox_maps = socketmap:inet:127.0.0.1:1:users\n";
     assert_eq!(found(&fault("map", dead).await), (Stage::Rcpt, Reason::Tempfail, Some(451), Some([4, 3, 0])));
 }
 
@@ -130,7 +128,9 @@ async fn a_full_spool_is_seen_at_mail() {
 #[tokio::test]
 #[ignore = "needs root and Postfix: tests/run"]
 async fn a_relay_that_is_open_by_mistake_has_a_name_of_its_own() {
-    let open = "smtpd_relay_restrictions = permit\nsmtpd_recipient_restrictions = permit\n";
+    // The classic one: everybody is a neighbour. `permit` alone is refused by Postfix itself.
+    let open = "mynetworks = 0.0.0.0/0\n\
+        smtpd_relay_restrictions = permit_mynetworks, reject_unauth_destination\n";
     assert_eq!(
         found(&fault("relay", open).await),
         (Stage::Relay, Reason::OpenRelay, Some(250), Some([2, 1, 5]))
@@ -309,7 +309,8 @@ async fn a_dead_sasl_backend_is_seen_at_auth() {
     };
     let outcome = ask(&postfix, spec).await;
     let failure = outcome.verdict.clone().unwrap_err();
-    assert_eq!((failure.stage, failure.reason), (Stage::Auth, Reason::Tempfail), "{failure}");
+    // Cyrus SASL says the same of a wrong password.
+    assert_eq!(found(&failure), (Stage::Auth, Reason::Permfail, Some(535), Some([5, 7, 8])), "{failure}");
     assert!(!format!("{outcome:?}").contains("tanstaaf"));
     content(&postfix, 1).await;
 }
