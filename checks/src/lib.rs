@@ -45,7 +45,7 @@ impl Kind {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Connect => "connect",
-            Self::Smtp(_) => "smtp",
+            Self::Smtp(spec) => spec.dialect.name(),
         }
     }
 }

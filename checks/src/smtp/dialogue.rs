@@ -4,13 +4,15 @@
 //! refusal too, because a server that is left without it logs "lost connection". Refuses to know sockets and time.
 //! Cannot fail: what a server says is data, and the [`Failure`] is part of the result.
 
+mod auth;
+
 use std::fmt;
 use std::time::Duration;
 
-use super::ehlo::{capabilities, offers_auth, parameters};
+use super::ehlo::{capabilities, parameters};
 use super::message::message;
 use super::reply::Reply;
-use super::{AuthOver, Dialect, Mechanism, SmtpSpec, is_mailbox};
+use super::{Dialect, SmtpSpec, is_mailbox};
 use crate::credential::Credential;
 use crate::tls::{Judged, TlsMode};
 use crate::{Failure, Reason, Stage};
@@ -304,7 +306,7 @@ impl<'a> Dialogue<'a> {
             }
             if tls.mode == TlsMode::Required {
                 let text = "STARTTLS is not offered".to_owned();
-                return self.fail(self.stage, Reason::MissingCapability, text);
+                return self.fail(Stage::Ehlo, Reason::MissingCapability, text);
             }
         }
         let missing = self.spec.require.iter().find_map(|one| one.missing(&self.capabilities));
@@ -312,49 +314,6 @@ impl<'a> Dialogue<'a> {
             return self.fail(Stage::Ehlo, Reason::MissingCapability, text);
         }
         self.authenticate()
-    }
-
-    fn authenticate(&mut self) -> Step {
-        let Some(auth) = &self.spec.auth else { return self.ask() };
-        let missing = |text: &str| (Reason::MissingCapability, text.to_owned());
-        let plain = offers_auth(&self.capabilities, "PLAIN");
-        let mechanism = auth.mechanism.unwrap_or(if plain { Mechanism::Plain } else { Mechanism::Login });
-        let refused = match (&self.credential, mechanism) {
-            _ if !self.secure && auth.over == AuthOver::Tls => {
-                Some(missing("no TLS, and no password without it"))
-            }
-            (None, _) => Some((Reason::Local, "there is no credential".to_owned())),
-            (_, Mechanism::Plain) if !plain => Some(missing("AUTH PLAIN is not offered")),
-            (_, Mechanism::Login) if !offers_auth(&self.capabilities, "LOGIN") => {
-                Some(missing("AUTH LOGIN is not offered"))
-            }
-            _ => None,
-        };
-        if let Some((reason, text)) = refused {
-            return self.fail(Stage::Auth, reason, text);
-        }
-        self.stage = Stage::Auth;
-        match (mechanism, &self.credential) {
-            (Mechanism::Plain, Some(credential)) => Step::SendUnshown {
-                line: Unshown(format!("AUTH PLAIN {}", credential.plain())),
-                shown: "AUTH PLAIN …".to_owned(),
-            },
-            _ => Step::Send("AUTH LOGIN".to_owned()),
-        }
-    }
-
-    /// Goes on after 235, or after a question of LOGIN. Only the order of the questions counts: their text is free.
-    fn answer(&mut self, reply: &Reply) -> Step {
-        if reply.code == 235 {
-            return self.ask();
-        }
-        self.challenges += 1;
-        let line = match (&self.credential, self.challenges) {
-            (Some(credential), 1) => credential.user(),
-            (Some(credential), _) => credential.password(),
-            (None, _) => String::new(),
-        };
-        Step::SendUnshown { line: Unshown(line), shown: "…".to_owned() }
     }
 
     /// Announces the mail that will not come.
@@ -446,23 +405,6 @@ impl<'a> Dialogue<'a> {
         };
         let text = self.hushed(reply.lines.first().cloned().unwrap_or_default());
         Some(Failure { stage: self.stage, reason, code: Some(code), text })
-    }
-
-    /// Whether 334 is part of the exchange: LOGIN asks twice, PLAIN was said with the command.
-    fn wants_challenge(&self) -> bool {
-        let fixed = self.spec.auth.as_ref().and_then(|auth| auth.mechanism);
-        let login = match fixed {
-            Some(mechanism) => mechanism == Mechanism::Login,
-            None => !offers_auth(&self.capabilities, "PLAIN"),
-        };
-        login && self.challenges < 2
-    }
-
-    fn hushed(&self, text: String) -> String {
-        match &self.credential {
-            Some(credential) if credential.is_in(&text) => "(the server repeats the password)".to_owned(),
-            _ => text,
-        }
     }
 }
 

@@ -80,6 +80,17 @@ pub enum Dialect {
     Lmtp,
 }
 
+impl Dialect {
+    /// The word for it in configuration and metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Smtp => "smtp",
+            Self::Lmtp => "lmtp",
+        }
+    }
+}
+
 /// What the server learns of the connection before its banner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ProxyHeader {

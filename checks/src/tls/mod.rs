@@ -60,7 +60,8 @@ impl Default for TlsSpec {
 /// When TLS begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum TlsMode {
-    /// After STARTTLS (RFC 3207), where it is offered and granted.
+    /// After STARTTLS (RFC 3207), where it is offered and granted. A handshake that fails then is a failure: senders
+    /// that try TLS do not get through.
     Opportunistic,
     /// After STARTTLS; a server that does not offer it is not well.
     Required,

@@ -3,7 +3,7 @@
 use super::*;
 use crate::smtp::ehlo::Requirement;
 use crate::smtp::reply::Splitter;
-use crate::smtp::{AuthSpec, DataSpec, MailSpec, Pattern};
+use crate::smtp::{AuthOver, AuthSpec, DataSpec, MailSpec, Mechanism, Pattern};
 use crate::tls::TlsSpec;
 use proptest::prelude::*;
 
@@ -123,7 +123,7 @@ fn a_server_without_ehlo_is_asked_with_helo() {
     assert_eq!(failure, Some((Stage::Ehlo, Reason::Tempfail, Some(451))));
     // What HELO cannot offer is missing.
     let (_, failure, _) = talk(&tls(TlsMode::Required), &["220 x\r\n", "500 what\r\n", "250 x\r\n", BYE]);
-    assert_eq!(failure, Some((Stage::Helo, Reason::MissingCapability, None)));
+    assert_eq!(failure, Some((Stage::Ehlo, Reason::MissingCapability, None)));
 }
 
 #[test]
