@@ -127,6 +127,16 @@ async fn a_full_spool_is_seen_at_mail() {
 
 #[tokio::test]
 #[ignore = "needs root and Postfix: tests/run"]
+async fn a_dead_cleanup_is_seen_at_rcpt() {
+    let dead = "cleanup_service_name = nobody\n";
+    assert_eq!(
+        found(&fault("cleanup", dead).await),
+        (Stage::Rcpt, Reason::Tempfail, Some(451), Some([4, 3, 0]))
+    );
+}
+
+#[tokio::test]
+#[ignore = "needs root and Postfix: tests/run"]
 async fn a_relay_that_is_open_by_mistake_has_a_name_of_its_own() {
     // The classic one: everybody is a neighbour. `permit` alone is refused by Postfix itself.
     let open = "mynetworks = 0.0.0.0/0\n\
