@@ -95,9 +95,11 @@ enum Command {
     Run(ConfigFile),
     /// Say all that is wrong with a configuration; nothing when it is right.
     Validate {
-        /// The configuration file.
-        #[arg(value_name = "FILE", default_value = DEFAULT_PATH)]
-        file: PathBuf,
+        #[command(flatten)]
+        option: ConfigFile,
+        /// The configuration file, when it is not named by --config.
+        #[arg(value_name = "FILE", conflicts_with = "config")]
+        file: Option<PathBuf>,
     },
     /// Ask every server once and show what would change in the table now; changes nothing.
     Plan(ConfigFile),
@@ -124,7 +126,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> Result<(), Exit> {
     };
     match arguments.command {
         Command::Run(file) => run::run(&file.config),
-        Command::Validate { file } => read(&file).map(drop),
+        Command::Validate { option, file } => read(&file.unwrap_or(option.config)).map(drop),
         Command::Plan(file) => plan::plan(&read(&file.config)?),
         Command::Probe(arguments) => probe::probe(&arguments),
         Command::Status(arguments) => status::status(&arguments),

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use metrics::counter;
+use checks::Reason;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, error, info, warn};
 
@@ -17,9 +17,9 @@ use crate::config::{CheckPlan, Config, OnExit};
 use crate::dataplane::Dataplane;
 use crate::health;
 use crate::metrics as name;
-use crate::model::{Dump, Op, VirtualId};
+use crate::model::{Dump, Op, RealId, Table, Virtual, VirtualId};
 use crate::prober::{Prober, Report};
-use crate::reconcile::diff;
+use crate::reconcile::{diff, takes_last_weight};
 use crate::snapshot::{Snapshot, picture};
 use crate::state::State;
 
@@ -65,6 +65,10 @@ pub struct Director<D> {
     /// When the table was last right, in seconds since 1970.
     last_sync: Option<u64>,
     last_reload_ok: bool,
+    /// Who is held in each virtual, so that a change is an alarm, once.
+    held: BTreeMap<VirtualId, BTreeSet<RealId>>,
+    /// Whether the same changes failed twice in a row: then they are asked for at the pace of the resync.
+    stubborn: bool,
     looked: Option<Instant>,
     lookers: Vec<oneshot::Sender<()>>,
     stopping: bool,
@@ -81,6 +85,8 @@ impl<D: Dataplane> Director<D> {
             actual: Dump::default(),
             trouble: None,
             failing: BTreeSet::new(),
+            held: BTreeMap::new(),
+            stubborn: false,
             last_sync: None,
             last_reload_ok: true,
             looked: None,
@@ -121,7 +127,7 @@ impl<D: Dataplane> Director<D> {
 
     fn next_look(&self) -> Instant {
         let resync = self.state.config().resync;
-        let soon = self.state.is_draining() || self.trouble.is_some();
+        let soon = self.state.is_draining() || (self.trouble.is_some() && !self.stubborn);
         let pause = if soon { SOON.min(resync) } else { resync };
         self.looked.map_or_else(Instant::now, |looked| looked + pause)
     }
@@ -138,8 +144,14 @@ impl<D: Dataplane> Director<D> {
         let Report { plan, outcome, finding, transition } = report;
         name::count_check(&plan, &outcome);
         let target = plan.spec.target;
+        let Some(known) = self.state.finding(&plan) else {
+            return false; // its server was removed while it was asked
+        };
         match &outcome.verdict {
             Ok(()) => debug!(%target, took = ?outcome.took, "check passed"),
+            Err(failure) if failure.reason == Reason::Local && known.failure.as_ref() != Some(failure) => {
+                warn!("real server {target} cannot be asked, its state stays {}: {failure}", known.state);
+            }
             Err(failure) => debug!(%target, took = ?outcome.took, "check failed: {failure}"),
         }
         if let Some(transition) = transition {
@@ -151,8 +163,9 @@ impl<D: Dataplane> Director<D> {
                 (to, _) => info!("real server {target} of {of} is {to}, was {}", transition.from),
             }
         }
+        let matters = transition.is_some() || finding.state == health::State::Unknown;
         self.state.absorb(&plan, finding);
-        transition.is_some()
+        matters
     }
 
     fn names_of(&self, plan: &CheckPlan) -> String {
@@ -164,15 +177,19 @@ impl<D: Dataplane> Director<D> {
     /// Takes an event in; true when the table may have to change.
     fn take(&mut self, event: Event) -> bool {
         match event {
+            Event::Reload(Ok(config)) if config.dataplane != self.state.config().dataplane => {
+                self.refuse(
+                    "another dataplane needs a new start; what it can do decides what a file may say",
+                );
+                true
+            }
             Event::Reload(Ok(config)) => {
                 self.reconfigure(*config);
                 true
             }
             Event::Reload(Err(report)) => {
-                name::count_reload("error");
-                self.last_reload_ok = false;
-                error!("reload refused, the old configuration stays in force:\n{report}");
-                false
+                self.refuse(&report);
+                true
             }
             Event::Look(looker) => {
                 self.lookers.push(looker);
@@ -185,6 +202,12 @@ impl<D: Dataplane> Director<D> {
         }
     }
 
+    fn refuse(&mut self, report: &str) {
+        name::count_reload("error");
+        self.last_reload_ok = false;
+        error!("reload refused, the old configuration stays in force:\n{report}");
+    }
+
     fn reconfigure(&mut self, config: Config) {
         name::count_reload("ok");
         self.last_reload_ok = true;
@@ -193,9 +216,9 @@ impl<D: Dataplane> Director<D> {
             info!("configuration reloaded, nothing changed");
             return;
         }
-        let fixed = |c: &Config| (c.dataplane, c.http, c.log, c.log_format);
+        let fixed = |c: &Config| (c.http, c.log, c.log_format);
         if fixed(&config) != fixed(old) {
-            warn!("dataplane, http, log and log_format change only at the next start");
+            warn!("http, log and log_format change only at the next start");
         }
         info!("configuration reloaded: {}", config.extent());
         self.state.reconfigure(config);
@@ -218,9 +241,10 @@ impl<D: Dataplane> Director<D> {
                 return;
             }
         }
+        self.tell_held(now);
         let desired = self.state.desired(now, &self.actual);
         let ops = diff(&self.actual.table, &desired, &self.state.owned());
-        let failed = self.apply(ops).await;
+        let failed = self.apply(ops, &desired).await;
         name::count_resync(if failed.is_empty() { "ok" } else { "error" });
         if failed.is_empty() {
             if self.trouble.take().is_some() {
@@ -232,21 +256,54 @@ impl<D: Dataplane> Director<D> {
             let first = failed.values().next().cloned().unwrap_or_default();
             self.trouble = Some(format!("{} of the changes failed, the first: {first}", failed.len()));
         }
-        self.failing = failed.into_keys().collect();
+        let failing = failed.into_keys().collect();
+        self.stubborn = failing == self.failing;
+        self.failing = failing;
         self.publish(now);
     }
 
-    /// Applies the ops; the rest of a virtual waits when one of its ops fails. Gives what failed and why.
-    async fn apply(&mut self, ops: Vec<Op>) -> BTreeMap<String, String> {
+    /// Says once when servers that are down are held, and when that is over.
+    fn tell_held(&mut self, now: Instant) {
+        for config in &self.state.config().virtuals {
+            let held = self.state.held(now, config);
+            if self.held.get(&config.id).is_some_and(|before| *before == held) {
+                continue;
+            }
+            if !held.is_empty() {
+                let servers = held.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+                error!(
+                    "{} of {} real servers of {} are down and keep their weight, or too little would be left: {servers}; \
+                     look for what they share",
+                    held.len(),
+                    config.reals.len(),
+                    config.name
+                );
+            } else if self.held.contains_key(&config.id) {
+                info!("no real server of {} is held any more", config.name);
+            }
+            match held.is_empty() {
+                true => self.held.remove(&config.id),
+                false => self.held.insert(config.id, held),
+            };
+        }
+    }
+
+    /// Applies the ops. One that fails holds up no other, but what cannot be without it: the reals of a virtual
+    /// that could not be added, and the last weight of one whose new weights could not. Gives what failed and why.
+    async fn apply(&mut self, ops: Vec<Op>, desired: &Table) -> BTreeMap<String, String> {
         let mut failed = BTreeMap::new();
         let mut broken: BTreeSet<VirtualId> = BTreeSet::new();
         for op in ops {
-            if broken.contains(op.virtual_id()) {
-                continue;
+            let id = op.virtual_id();
+            if broken.contains(id) {
+                let missing = !self.actual.table.virtuals.contains_key(id);
+                let served = desired.virtuals.get(id).is_some_and(Virtual::takes_connections);
+                if missing || (served && takes_last_weight(&op, &self.actual.table)) {
+                    continue;
+                }
             }
             let result = self.dataplane.apply(&op).await;
-            counter!(name::TABLE_OPS, "op" => op.kind(), "result" => if result.is_ok() { "ok" } else { "error" })
-                .increment(1);
+            name::count_op(op.kind(), result.is_ok());
             let text = op.to_string();
             match result {
                 Ok(()) => {
@@ -258,7 +315,7 @@ impl<D: Dataplane> Director<D> {
                     if !self.failing.contains(&text) {
                         error!("table: cannot {text}: {error}");
                     }
-                    broken.insert(*op.virtual_id());
+                    broken.insert(*id);
                     failed.insert(text.clone(), format!("cannot {text}: {error}"));
                 }
             }
@@ -284,18 +341,36 @@ impl<D: Dataplane> Director<D> {
     async fn leave(mut self, mut inbox: Inbox) {
         self.prober.sync(Vec::new());
         match self.state.config().on_exit {
-            OnExit::Keep => info!("ending; the table stays as it is"),
+            OnExit::Keep => {
+                info!("ending; the table stays as it is");
+                for id in self.state.retired() {
+                    warn!("{id} is no longer in the configuration and still drains; nobody will delete it");
+                }
+            }
             OnExit::Remove => {
                 info!("ending; removing our virtuals");
-                let owned = self.state.owned();
-                let gone = diff(&self.actual.table, &crate::model::Table::default(), &owned);
-                self.apply(gone).await;
+                if let Ok(dump) = self.dataplane.dump().await {
+                    self.actual = dump;
+                }
+                let nothing = Table::default();
+                let gone = diff(&self.actual.table, &nothing, &self.state.owned());
+                self.apply(gone, &nothing).await;
             }
         }
+        // Asked a second time, it ends at once.
+        let again = async {
+            loop {
+                match inbox.events.recv().await {
+                    Some(Event::Stop) => return,
+                    Some(Event::Look(looker)) => drop(looker.send(())),
+                    Some(Event::Reload(_)) => {}
+                    None => std::future::pending().await,
+                }
+            }
+        };
         tokio::select! {
             () = self.dataplane.close(CLOSE_LIMIT) => {}
-            // Asked a second time, it ends at once.
-            _ = inbox.events.recv() => warn!("ending at once"),
+            () = again => warn!("ending at once"),
         }
     }
 }
@@ -308,16 +383,15 @@ mod tests {
     use crate::config::{DataplaneChoice, LogFormat, LogLevel, ProxyOptions, RealConfig, VirtualConfig};
     use crate::dataplane::Error;
     use crate::dataplane::memory::Memory;
-    use crate::model::{
-        Forward, Protocol, RealId, RealSettings, Scheduler, SchedulerFlags, Table, VirtualSettings, Weight,
-    };
+    use crate::model::{Forward, Protocol, RealSettings, Scheduler, SchedulerFlags, VirtualSettings, Weight};
 
     /// A kernel of which a test can break a part.
     #[derive(Debug, Default)]
     struct Kernel {
         memory: Memory,
         blind: bool,
-        broken: Option<VirtualId>,
+        /// Refuses the ops whose text contains this.
+        refuses: Option<String>,
     }
 
     #[derive(Debug, Clone, Default)]
@@ -349,8 +423,8 @@ mod tests {
         }
 
         async fn apply(&mut self, op: &Op) -> Result<(), Error> {
-            self.with(|kernel| match kernel.broken {
-                Some(broken) if broken == *op.virtual_id() => Err(Error::Permission),
+            self.with(|kernel| match &kernel.refuses {
+                Some(text) if op.to_string().contains(text) => Err(Error::Permission),
                 _ => Ok(kernel.memory.table.apply(op)?),
             })
         }
@@ -431,7 +505,7 @@ mod tests {
     #[tokio::test]
     async fn a_virtual_that_the_kernel_refuses_does_not_hold_up_the_others() {
         let kernel = Shared::default();
-        kernel.with(|kernel| kernel.broken = Some(id(1)));
+        kernel.with(|kernel| kernel.refuses = Some("TCP 10.0.0.1:25".to_owned()));
         let mut stage = start(farm(&[1, 2]), kernel);
         stage.until(|picture, kernel| kernel.weights(&id(2)) == Some(vec![2]) && !picture.in_sync).await;
         let trouble = stage.pictures.borrow().trouble.clone().unwrap();
@@ -440,8 +514,47 @@ mod tests {
             "{trouble}"
         );
         assert_eq!(stage.kernel.weights(&id(1)), None);
-        stage.kernel.with(|kernel| kernel.broken = None);
+        stage.kernel.with(|kernel| kernel.refuses = None);
         stage.until(|picture, kernel| picture.in_sync && kernel.weights(&id(1)) == Some(vec![1])).await;
+    }
+
+    #[tokio::test]
+    async fn a_refused_change_holds_up_no_other_of_its_virtual() {
+        let mut stage = start(farm(&[1]), Shared::default());
+        stage.until(|picture, kernel| picture.in_sync && kernel.weights(&id(1)) == Some(vec![1])).await;
+        // The scheduler and a new server are refused; the weight of the server that is there changes all the same.
+        let mut config = farm(&[1]);
+        config.virtuals[0].settings.scheduler = Scheduler::Twos;
+        config.virtuals[0].reals[0].settings.weight = Weight(0);
+        let mut new = config.virtuals[0].reals[0].clone();
+        new.id = RealId(([10, 0, 1, 77], 25).into());
+        config.virtuals[0].reals.push(new);
+        stage.kernel.with(|kernel| kernel.refuses = Some("twos".to_owned()));
+        stage.events.send(Event::Reload(Ok(Box::new(config)))).await.unwrap();
+        stage.until(|picture, kernel| !picture.in_sync && kernel.weights(&id(1)) == Some(vec![0, 0])).await;
+    }
+
+    #[tokio::test]
+    async fn the_last_weight_stays_while_its_successor_is_refused() {
+        let mut stage = start(farm(&[1]), Shared::default());
+        stage.until(|picture, kernel| picture.in_sync && kernel.weights(&id(1)) == Some(vec![1])).await;
+        let mut config = farm(&[1]);
+        config.virtuals[0].reals[0].id = RealId(([10, 0, 1, 77], 25).into());
+        stage.kernel.with(|kernel| kernel.refuses = Some("add 10.0.1.77:25".to_owned()));
+        stage.events.send(Event::Reload(Ok(Box::new(config)))).await.unwrap();
+        stage.until(|picture, kernel| !picture.in_sync && kernel.weights(&id(1)) == Some(vec![1])).await;
+        stage.kernel.with(|kernel| kernel.refuses = None);
+        stage.until(|picture, kernel| picture.in_sync && kernel.weights(&id(1)) == Some(vec![0, 1])).await;
+    }
+
+    #[tokio::test]
+    async fn a_reload_cannot_change_the_dataplane() {
+        let mut stage = start(farm(&[1]), Shared::default());
+        stage.until(|picture, _| picture.in_sync).await;
+        let mut config = farm(&[2]);
+        config.dataplane = DataplaneChoice::Ipvs;
+        stage.events.send(Event::Reload(Ok(Box::new(config)))).await.unwrap();
+        stage.until(|picture, kernel| !picture.last_reload_ok && kernel.weights(&id(2)).is_none()).await;
     }
 
     #[tokio::test]

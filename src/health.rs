@@ -84,10 +84,14 @@ impl Health {
 
     /// Takes one outcome into account.
     ///
-    /// A failure of the director itself ([`Reason::Local`]) says nothing about the server and changes nothing.
+    /// A failure of the director itself ([`Reason::Local`]) says nothing about the server: it is shown, and changes
+    /// nothing else.
     pub fn observe(&mut self, outcome: &Outcome, thresholds: Thresholds) -> Option<Transition> {
         match &outcome.verdict {
-            Err(failure) if failure.reason == Reason::Local => None,
+            Err(failure) if failure.reason == Reason::Local => {
+                self.last_failure = Some(failure.clone());
+                None
+            }
             Err(failure) => {
                 self.last_failure = Some(failure.clone());
                 if self.state == State::Down {

@@ -29,7 +29,7 @@ const HEADER: Duration = Duration::from_secs(5);
 /// A connection ends after this time, whatever it does.
 const CONNECTION: Duration = Duration::from_secs(60);
 /// How long to wait for a fresh picture.
-const LOOK: Duration = Duration::from_secs(2);
+const LOOK_TIME: Duration = Duration::from_secs(2);
 /// Pause after a failed accept, so that a lack of descriptors is no busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 /// Between two foldings of the metrics' samples.
@@ -98,23 +98,24 @@ async fn answer(request: Request<Incoming>, view: View) -> Result<Response<Full<
     }
     Ok(match request.uri().path() {
         "/metrics" => {
-            let body = view.exporter.render(&*fresh(&view).await);
+            let body = view.exporter.render(&fresh(&view).await.picture);
             typed(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", body)
         }
-        "/status" => match serde_json::to_string_pretty(&*fresh(&view).await) {
+        "/status" => match serde_json::to_string_pretty(&*fresh(&view).await.picture) {
             Ok(body) => typed(StatusCode::OK, "application/json", body + "\n"),
             Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
         },
-        "/ready" => ready(&*fresh(&view).await),
+        "/ready" => ready(&fresh(&view).await),
         path => {
             text(StatusCode::NOT_FOUND, format!("{path} is not here; /metrics, /status and /ready are\n"))
         }
     })
 }
 
-/// Ready means: every check has had an answer, and the table follows from them.
-fn ready(snapshot: &Snapshot) -> Response<Full<Bytes>> {
-    let reason = match (&snapshot.trouble, snapshot.all_known) {
+/// Ready means: the director answers, every check has had an answer, and the table follows from them.
+fn ready(look: &Look) -> Response<Full<Bytes>> {
+    let reason = match (&look.picture.trouble, look.picture.all_known) {
+        _ if !look.fresh => "the director does not answer",
         (Some(trouble), _) => trouble,
         (None, false) => "some checks have had no answer yet",
         (None, true) => return text(StatusCode::OK, "ready\n".to_owned()),
@@ -122,15 +123,17 @@ fn ready(snapshot: &Snapshot) -> Response<Full<Bytes>> {
     text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n"))
 }
 
-async fn fresh(view: &View) -> Arc<Snapshot> {
+/// A picture, and whether the director drew it for us.
+struct Look {
+    picture: Arc<Snapshot>,
+    fresh: bool,
+}
+
+async fn fresh(view: &View) -> Look {
     let (looker, looked) = oneshot::channel();
-    let look = async {
-        if view.director.send(Event::Look(looker)).await.is_ok() {
-            let _ = looked.await;
-        }
-    };
-    let _ = tokio::time::timeout(LOOK, look).await;
-    Arc::clone(&view.pictures.borrow())
+    let look = async { view.director.send(Event::Look(looker)).await.is_ok() && looked.await.is_ok() };
+    let fresh = tokio::time::timeout(LOOK_TIME, look).await.unwrap_or(false);
+    Look { picture: Arc::clone(&view.pictures.borrow()), fresh }
 }
 
 fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {

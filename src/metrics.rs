@@ -18,8 +18,7 @@ use crate::config::CheckPlan;
 use crate::snapshot::Snapshot;
 
 const IN_SYNC: &str = "smtp_director_in_sync";
-/// Changes of the table, by `op` and `result`.
-pub const TABLE_OPS: &str = "smtp_director_table_ops_total";
+const TABLE_OPS: &str = "smtp_director_table_ops_total";
 const INFO: &str = "smtp_director_info";
 const LAST_SYNC: &str = "smtp_director_last_sync_timestamp_seconds";
 const RESYNCS: &str = "smtp_director_resyncs_total";
@@ -28,6 +27,7 @@ const LAST_RELOAD_OK: &str = "smtp_director_last_reload_successful";
 const CHECKS: &str = "smtp_director_checks_total";
 const CHECK_SECONDS: &str = "smtp_director_check_duration_seconds";
 const REAL_UP: &str = "smtp_director_real_up";
+const REAL_HELD: &str = "smtp_director_real_held";
 const REAL_WEIGHT: &str = "smtp_director_real_weight";
 const REAL_CONFIGURED: &str = "smtp_director_real_configured_weight";
 const REAL_ACTIVE: &str = "smtp_director_real_active_connections";
@@ -35,7 +35,7 @@ const REAL_INACTIVE: &str = "smtp_director_real_inactive_connections";
 const REAL_CONNECTIONS: &str = "smtp_director_real_connections_total";
 
 /// Name, labels and help of every gauge.
-const GAUGES: [(&str, &str); 9] = [
+const GAUGES: [(&str, &str); 10] = [
     (INFO, "Always 1; labels: version, dataplane"),
     (IN_SYNC, "1 while the table is as it should be"),
     (LAST_SYNC, "When the table was last found or made as it should be"),
@@ -43,6 +43,10 @@ const GAUGES: [(&str, &str); 9] = [
     (
         REAL_UP,
         "1 while the checks pass, 0 while the server is down; absent while unknown; labels: virtual, real",
+    ),
+    (
+        REAL_HELD,
+        "1 while the server is down and keeps its weight, because too little would be left; labels: virtual, real",
     ),
     (REAL_WEIGHT, "Weight in the table; labels: virtual, real"),
     (REAL_CONFIGURED, "Weight in the configuration; labels: virtual, real"),
@@ -120,6 +124,7 @@ impl Exporter {
                     "down" => gauge!(REAL_UP, &labels).set(0.0),
                     _ => {}
                 }
+                gauge!(REAL_HELD, &labels).set(f64::from(u8::from(real.held)));
                 gauge!(REAL_WEIGHT, &labels).set(f64::from(real.weight.unwrap_or(0)));
                 gauge!(REAL_CONFIGURED, &labels).set(f64::from(real.configured_weight));
                 gauge!(REAL_ACTIVE, &labels).set(f64::from(real.active));
@@ -148,6 +153,12 @@ pub fn count_check(plan: &CheckPlan, outcome: &Outcome) {
     counter!(CHECKS, "target" => target.clone(), "check" => check, "stage" => stage, "reason" => reason)
         .increment(1);
     histogram!(CHECK_SECONDS, "target" => target, "check" => check).record(outcome.took.as_secs_f64());
+}
+
+/// Counts one change of the table, by its kind.
+pub fn count_op(kind: &'static str, succeeded: bool) {
+    let result = if succeeded { "ok" } else { "error" };
+    counter!(TABLE_OPS, "op" => kind, "result" => result).increment(1);
 }
 
 /// Counts one reload; `result` is `ok` or `error`.

@@ -380,6 +380,12 @@ impl Virtual {
     pub fn new(settings: VirtualSettings) -> Self {
         Self { settings, reals: BTreeMap::new() }
     }
+
+    /// Whether any of its real servers has weight.
+    #[must_use]
+    pub fn takes_connections(&self) -> bool {
+        self.reals.values().any(|settings| settings.weight.takes_connections())
+    }
 }
 
 /// A balancing table: what is wanted, or what a dataplane has. Ordered, so that everything printed is stable.
@@ -562,9 +568,16 @@ pub struct Dump {
 }
 
 impl Dump {
-    /// Connections that would lose their server if it were deleted now.
+    /// Connections that would lose their server if it were deleted now. A UDP connection is never active; what a
+    /// firewall mark stands for is not known.
     #[must_use]
-    pub fn active(&self, id: &VirtualId, real: &RealId) -> u32 {
-        self.counters.reals.get(&(*id, *real)).map_or(0, |c| c.active)
+    pub fn in_use(&self, id: &VirtualId, real: &RealId) -> u32 {
+        let Some(counters) = self.counters.reals.get(&(*id, *real)) else { return 0 };
+        match id {
+            VirtualId::Address { protocol: Protocol::Tcp, .. } => counters.active,
+            VirtualId::Address { protocol: Protocol::Udp, .. } | VirtualId::Fwmark { .. } => {
+                counters.active.saturating_add(counters.inactive)
+            }
+        }
     }
 }

@@ -49,7 +49,8 @@ impl Prober {
         Self { reports, tasks: BTreeMap::new() }
     }
 
-    /// Starts what is wanted and does not run, ends what runs and is not wanted, leaves the rest alone.
+    /// Starts what is wanted and does not run, ends what runs and is not wanted, leaves the rest alone. `wanted` is
+    /// sorted and has no doubles.
     pub fn sync(&mut self, wanted: Vec<CheckPlan>) {
         self.tasks.retain(|plan, _| wanted.binary_search(plan).is_ok());
         let new: Vec<_> = wanted.into_iter().filter(|plan| !self.tasks.contains_key(plan)).collect();

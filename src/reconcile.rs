@@ -1,6 +1,6 @@
 //! From the table that is there to the table that is wanted, in an order that no client notices.
 //!
-//! Owns [`diff`]. Refuses to know why a table is wanted, and who carries it. Cannot fail.
+//! Owns [`diff`] and [`takes_last_weight`]. Refuses to know why a table is wanted, and who carries it. Cannot fail.
 //!
 //! The laws, each a property test below: applying the ops reaches the desired table; equal tables give none;
 //! a virtual that is not owned is never touched; a virtual that has weight before and after has weight after
@@ -33,6 +33,20 @@ pub fn diff(actual: &Table, desired: &Table, owned: &BTreeSet<VirtualId>) -> Vec
         }
     }
     ops
+}
+
+/// Whether `op` would take the last weight of its virtual. By the laws above `diff` asks for that only where nothing
+/// with weight is desired; when an op before it has failed, it has to be asked again.
+#[must_use]
+pub fn takes_last_weight(op: &Op, actual: &Table) -> bool {
+    let Some(have) = actual.virtuals.get(op.virtual_id()) else { return false };
+    let lowered = match op {
+        Op::SetReal(_, real, settings) if !settings.weight.takes_connections() => real,
+        Op::DeleteReal(_, real) => real,
+        _ => return false,
+    };
+    let mut serving = have.reals.iter().filter(|(_, settings)| settings.weight.takes_connections());
+    matches!((serving.next(), serving.next()), (Some((last, _)), None) if last == lowered)
 }
 
 fn diff_reals(id: &VirtualId, have: &Virtual, want: &Virtual, ops: &mut Vec<Op>) {
@@ -94,8 +108,7 @@ mod tests {
     }
 
     fn has_weight(table: &Table, id: &VirtualId) -> bool {
-        let reals = table.virtuals.get(id).map(|v| v.reals.values());
-        reals.is_some_and(|mut reals| reals.any(|s| s.weight.takes_connections()))
+        table.virtuals.get(id).is_some_and(Virtual::takes_connections)
     }
 
     proptest! {

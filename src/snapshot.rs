@@ -3,6 +3,7 @@
 //! Owns the JSON of `/status` (its field names are an interface) and the text table of the `status` command.
 //! Refuses to know where the picture goes. Cannot fail.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::time::Instant;
 
@@ -81,6 +82,8 @@ pub struct RealSnapshot {
     pub connections: u64,
     /// `up`, `down` or `unknown`; `unchecked` for one without a check.
     pub state: String,
+    /// Whether it is down and keeps its weight all the same, by the floor of soft reasons.
+    pub held: bool,
     /// Seconds since the state changed.
     pub since_seconds: Option<u64>,
     /// Why the last check failed: a word of the fixed vocabulary.
@@ -99,18 +102,18 @@ pub struct RealSnapshot {
 #[must_use]
 pub fn picture(now: Instant, state: &State, actual: &Dump) -> Vec<VirtualSnapshot> {
     let configured = state.config().virtuals.iter().map(|v| virtual_picture(now, state, v, actual));
-    let retired = actual.table.virtuals.keys().filter(|id| {
-        state.owned().contains(id) && !state.config().virtuals.iter().any(|config| config.id == **id)
-    });
+    let retired = state.retired().filter(|id| actual.table.virtuals.contains_key(id));
     configured.chain(retired.map(|id| retired_picture(now, state, id, actual))).collect()
 }
 
 fn virtual_picture(now: Instant, state: &State, config: &VirtualConfig, actual: &Dump) -> VirtualSnapshot {
+    let held = state.held(now, config);
     let mut reals: Vec<_> = config
         .reals
         .iter()
         .map(|real| {
             let mut shown = real_picture(&config.id, real.id, Role::Real, &real.settings, actual);
+            shown.held = held.contains(&real.id);
             match &real.check {
                 None => shown.state = "unchecked".to_owned(),
                 Some(plan) => describe(&mut shown, now, state.finding(plan).cloned().unwrap_or_default()),
@@ -118,9 +121,10 @@ fn virtual_picture(now: Instant, state: &State, config: &VirtualConfig, actual: 
             shown
         })
         .collect();
+    let configured: BTreeSet<RealId> = config.reals.iter().map(|real| real.id).collect();
     let table = actual.table.virtuals.get(&config.id);
     let others = table.iter().flat_map(|have| &have.reals);
-    for (id, settings) in others.filter(|(id, _)| !config.reals.iter().any(|real| real.id == **id)) {
+    for (id, settings) in others.filter(|(id, _)| !configured.contains(id)) {
         let fallback = config.fallback.is_some_and(|(fallback, _)| fallback == *id)
             && state.leaving_since(&config.id, id).is_none();
         let role = if fallback { Role::Fallback } else { Role::Leaving };
@@ -181,6 +185,7 @@ fn real_picture(
         inactive: counters.inactive,
         connections: counters.stats.connections,
         state: String::new(),
+        held: false,
         since_seconds: None,
         reason: None,
         stage: None,
@@ -241,6 +246,7 @@ pub fn render(snapshot: &Snapshot) -> String {
 
 fn state_text(real: &RealSnapshot) -> String {
     let mut text = match real.role {
+        Role::Real if real.held => format!("{}, held", real.state),
         Role::Real => real.state.clone(),
         Role::Fallback => "fallback".to_owned(),
         Role::Leaving => "leaving".to_owned(),

@@ -10,12 +10,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use checks::Failure;
+use checks::{Failure, Reason, Stage};
 
 use crate::config::{CheckPlan, Config, RealConfig, VirtualConfig};
 use crate::health;
 use crate::model::{Dump, RealId, RealSettings, Table, Virtual, VirtualId, Weight};
-use crate::weight::{Member, weigh};
+use crate::weight::{Member, Share, weigh};
 
 /// What the last outcomes of a check came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,9 +37,19 @@ pub struct State {
     findings: BTreeMap<CheckPlan, Finding>,
     /// Destinations in the table that are not wanted, and since when.
     leaving: BTreeMap<(VirtualId, RealId), Instant>,
-    /// Virtuals that an earlier configuration had and that still drain, with their drain time.
-    retired: BTreeMap<VirtualId, Duration>,
+    /// Virtuals that an earlier configuration had and that still drain.
+    retired: BTreeMap<VirtualId, Retired>,
 }
+
+#[derive(Debug)]
+struct Retired {
+    drain: Duration,
+    /// Looks in a row that did not find it. A dump can skip an entry while others change the table, so one is no proof.
+    missed: u8,
+}
+
+/// A destination stays at weight 0 at least so long: a handshake that began before is no active connection yet.
+const SETTLE: Duration = Duration::from_secs(3);
 
 impl State {
     /// Nothing is known yet.
@@ -68,12 +78,6 @@ impl State {
         self.findings.get(plan)
     }
 
-    /// What is known of a real server; one without a check is always up.
-    #[must_use]
-    pub fn state_of(&self, real: &RealConfig) -> health::State {
-        state_of(real, &self.findings)
-    }
-
     /// The virtuals that are ours to change.
     #[must_use]
     pub fn owned(&self) -> BTreeSet<VirtualId> {
@@ -84,6 +88,19 @@ impl State {
     #[must_use]
     pub fn is_draining(&self) -> bool {
         !self.leaving.is_empty() || !self.retired.is_empty()
+    }
+
+    /// The virtuals that an earlier configuration had and that still drain.
+    pub fn retired(&self) -> impl Iterator<Item = &VirtualId> {
+        self.retired.keys()
+    }
+
+    /// The real servers of a virtual that are down and keep their weight all the same, by the floor of soft reasons.
+    #[must_use]
+    pub fn held(&self, now: Instant, config: &VirtualConfig) -> BTreeSet<RealId> {
+        let shares = shares(now, config, &self.findings);
+        let held = config.reals.iter().zip(shares).filter(|(_, share)| matches!(share, Share::Held(_)));
+        held.map(|(real, _)| real.id).collect()
     }
 
     /// Since when a destination waits for its connections to end.
@@ -115,7 +132,7 @@ impl State {
             }
         }
         self.findings = fresh;
-        self.retired.extend(old.virtuals.iter().map(|v| (v.id, v.drain)));
+        self.retired.extend(old.virtuals.iter().map(|v| (v.id, Retired { drain: v.drain, missed: 0 })));
         for kept in &self.config.virtuals {
             self.retired.remove(&kept.id);
         }
@@ -128,7 +145,10 @@ impl State {
 
     /// The table that should be, given the one that is. Remembers what has begun to leave.
     pub fn desired(&mut self, now: Instant, actual: &Dump) -> Table {
-        self.retired.retain(|id, _| actual.table.virtuals.contains_key(id));
+        self.retired.retain(|id, retired| {
+            retired.missed = if actual.table.virtuals.contains_key(id) { 0 } else { retired.missed + 1 };
+            retired.missed < 2
+        });
         let mut was_leaving = std::mem::take(&mut self.leaving);
         let mut leave = |id: &VirtualId, drain: Duration, want: &mut Virtual| {
             let Some(have) = actual.table.virtuals.get(id) else { return };
@@ -137,27 +157,28 @@ impl State {
                     continue;
                 }
                 let since = was_leaving.remove(&(*id, *real)).unwrap_or(now);
-                // Weight 0 comes first: with weight, a connection could begin between the dump and the deletion.
-                let idle = !settings.weight.takes_connections() && actual.active(id, real) == 0;
-                if !idle && now.duration_since(since) < drain {
+                self.leaving.insert((*id, *real), since);
+                let waited = now.duration_since(since);
+                let idle = waited >= SETTLE && actual.in_use(id, real) == 0;
+                // Weight 0 comes first, whatever the drain time: a connection could begin before the deletion.
+                if settings.weight.takes_connections() || !(idle || waited >= drain) {
                     want.reals.insert(*real, RealSettings { weight: Weight::ZERO, ..*settings });
-                    self.leaving.insert((*id, *real), since);
                 }
             }
         };
 
         let mut table = Table::default();
-        for (id, drain) in &self.retired {
+        for (id, retired) in &self.retired {
             if let Some(have) = actual.table.virtuals.get(id) {
                 let mut want = Virtual::new(have.settings.clone());
-                leave(id, *drain, &mut want);
+                leave(id, retired.drain, &mut want);
                 if !want.reals.is_empty() {
                     table.virtuals.insert(*id, want);
                 }
             }
         }
         for config in &self.config.virtuals {
-            let mut want = wanted(config, &self.findings, actual.table.virtuals.get(&config.id));
+            let mut want = wanted(now, config, &self.findings, actual.table.virtuals.get(&config.id));
             leave(&config.id, config.drain, &mut want);
             table.virtuals.insert(config.id, want);
         }
@@ -172,31 +193,59 @@ fn state_of(real: &RealConfig, findings: &BTreeMap<CheckPlan, Finding>) -> healt
     }
 }
 
+/// What each real server of a virtual should have, in their order.
+fn shares(now: Instant, config: &VirtualConfig, findings: &BTreeMap<CheckPlan, Finding>) -> Vec<Share> {
+    let member = |real: &RealConfig| {
+        let finding = real.check.as_ref().and_then(|plan| findings.get(plan));
+        let state = state_of(real, findings);
+        let soft_since = finding
+            .filter(|finding| state == health::State::Down && !finding.failure.as_ref().is_some_and(is_hard))
+            .and_then(|finding| finding.since);
+        Member { base: real.settings.weight, state, soft_since }
+    };
+    weigh(now, &config.reals.iter().map(member).collect::<Vec<_>>())
+}
+
+/// A server that cannot be connected to. All else that can be wrong with one is a soft reason.
+fn is_hard(failure: &Failure) -> bool {
+    match failure.reason {
+        Reason::Refused | Reason::Unreachable => true,
+        _ => failure.stage == Stage::Connect,
+    }
+}
+
+/// Whether the director itself cannot ask: an answer will not come while that lasts.
+fn cannot_ask(real: &RealConfig, findings: &BTreeMap<CheckPlan, Finding>) -> bool {
+    let finding = real.check.as_ref().and_then(|plan| findings.get(plan));
+    finding.and_then(|finding| finding.failure.as_ref()).is_some_and(|f| f.reason == Reason::Local)
+}
+
 /// One virtual as it should be, without what is leaving.
 fn wanted(
+    now: Instant,
     config: &VirtualConfig,
     findings: &BTreeMap<CheckPlan, Finding>,
     have: Option<&Virtual>,
 ) -> Virtual {
-    let now = |real: &RealId| have.and_then(|have| have.reals.get(real));
+    let table = |real: &RealId| have.and_then(|have| have.reals.get(real));
     let mut want = Virtual::new(config.settings.clone());
-    let mut all_known = true;
-    for real in &config.reals {
+    let mut all_asked = true;
+    for (real, share) in config.reals.iter().zip(shares(now, config, findings)) {
         let state = state_of(real, findings);
-        all_known &= state != health::State::Unknown;
-        let weight = match weigh(Member { base: real.settings.weight, state }) {
-            Some(_) if state == health::State::Down && !config.quiescent => None,
-            Some(weight) => Some(weight),
-            None => now(&real.id).map(|settings| settings.weight),
+        all_asked &= state != health::State::Unknown || cannot_ask(real, findings);
+        let weight = match share {
+            Share::Weight(Weight::ZERO) if state == health::State::Down && !config.quiescent => None,
+            Share::Weight(weight) | Share::Held(weight) => Some(weight),
+            Share::Keep => table(&real.id).map(|settings| settings.weight),
         };
         if let Some(weight) = weight {
             want.reals.insert(real.id, RealSettings { weight, ..real.settings });
         }
     }
     if let Some((fallback, settings)) = config.fallback {
-        let served = want.reals.values().any(|s| s.weight.takes_connections());
-        let keep = now(&fallback).is_some_and(|settings| settings.weight.takes_connections());
-        if !served && (all_known || keep) {
+        let served = want.takes_connections();
+        let keep = table(&fallback).is_some_and(|settings| settings.weight.takes_connections());
+        if !served && (all_asked || keep) {
             want.reals.insert(fallback, settings);
         }
     }
@@ -367,6 +416,36 @@ mod tests {
     }
 
     #[test]
+    fn what_all_servers_suffer_from_takes_none_out() {
+        let mut play = Play::new(farm(&[1, 2, 3]));
+        for n in 1..=3 {
+            play.sees(n, Up);
+        }
+        play.step();
+        let refuses = |play: &mut Play, n: u8| {
+            let failure = Failure {
+                stage: Stage::Banner,
+                reason: Reason::Tempfail,
+                code: Some(421),
+                text: String::new(),
+            };
+            let finding =
+                Finding { state: Down, since: Some(play.now), failure: Some(failure), ..Finding::default() };
+            play.state.absorb(&plan(n), finding);
+        };
+        refuses(&mut play, 1);
+        assert_eq!(play.step().1, "1=0 2=5 3=5");
+        refuses(&mut play, 2);
+        assert_eq!(play.step().1, "1=0 2=5 3=5");
+        refuses(&mut play, 3);
+        assert_eq!(play.step().1, "1=5 2=5 3=5");
+        let held = play.state.held(play.now, &play.state.config().virtuals[0]);
+        assert_eq!(held.len(), 3);
+        play.sees(2, Down);
+        assert_eq!(play.step().1, "1=5 2=0 3=5", "it cannot be connected to");
+    }
+
+    #[test]
     fn a_removed_server_loses_its_weight_first_and_goes_with_its_last_connection() {
         let mut play = Play::new(farm(&[1, 2]));
         play.sees(1, Up);
@@ -378,9 +457,59 @@ mod tests {
         assert!(play.state.is_draining());
         assert_eq!(play.step(), (0, "1=5 2=0".to_owned()));
         play.active(2, 0);
+        assert_eq!(play.step().1, "1=5 2=0", "a handshake may be under way");
         assert_eq!(play.step().1, "1=5");
         play.step();
         assert!(!play.state.is_draining());
+    }
+
+    #[test]
+    fn a_server_of_a_udp_virtual_drains_although_no_datagram_is_ever_active() {
+        let mut config = farm(&[1, 2]);
+        let id = VirtualId::Address { protocol: Protocol::Udp, address: ([10, 0, 0, 100], 25).into() };
+        config.virtuals[0].id = id;
+        let mut play = Play::new(config.clone());
+        play.sees(1, Up);
+        play.sees(2, Up);
+        play.step();
+        config.virtuals[0].reals.pop();
+        play.state.reconfigure(config);
+        play.dump.counters.reals.entry((id, real_id(2))).or_default().inactive = 1;
+        for _ in 0..10 {
+            play.step();
+        }
+        assert!(play.dump.table.virtuals[&id].reals.contains_key(&real_id(2)));
+        play.dump.counters.reals.clear();
+        play.step();
+        assert!(!play.dump.table.virtuals[&id].reals.contains_key(&real_id(2)));
+    }
+
+    #[test]
+    fn without_drain_time_weight_0_still_comes_before_the_deletion() {
+        let mut config = farm(&[1, 2]);
+        config.virtuals[0].drain = Duration::ZERO;
+        let mut play = Play::new(config.clone());
+        play.sees(1, Up);
+        play.sees(2, Up);
+        play.step();
+        config.virtuals[0].reals.pop();
+        play.state.reconfigure(config);
+        play.active(2, 1);
+        assert_eq!(play.step().1, "1=5 2=0");
+        assert_eq!(play.step().1, "1=5");
+    }
+
+    #[test]
+    fn the_fallback_does_not_wait_for_a_server_that_cannot_be_asked() {
+        let mut config = farm(&[1, 2]);
+        config.virtuals[0].fallback = Some((real_id(FALLBACK), settings(1)));
+        let mut play = Play::new(config);
+        play.sees(1, Down);
+        assert_eq!(play.step().1, "1=0");
+        let failure =
+            Failure { stage: Stage::Connect, reason: Reason::Local, code: None, text: String::new() };
+        play.state.absorb(&plan(2), Finding { failure: Some(failure), ..Finding::default() });
+        assert_eq!(play.step().1, "1=0 9=1");
     }
 
     #[test]
@@ -422,7 +551,11 @@ mod tests {
         play.active(1, 1);
         assert_eq!(play.step().1, "1=0");
         play.active(1, 0);
+        play.step();
+        assert_eq!(play.step().1, "1=0");
         assert_eq!(play.step().1, "gone");
+        assert!(!play.state.owned().is_empty(), "one look is no proof");
+        play.step();
         play.step();
         assert!(play.state.owned().is_empty());
     }
@@ -439,6 +572,8 @@ mod tests {
         play.active(2, 1);
         assert_eq!(play.step().1, "1=5 2=0");
         play.active(2, 0);
+        play.step();
+        play.step();
         assert_eq!(play.step().1, "1=5");
         play.sees(2, Up);
         assert_eq!(play.step().1, "1=5 2=5");
@@ -458,6 +593,8 @@ mod tests {
         play.active(FALLBACK, 3);
         assert_eq!(play.step().1, "1=0 2=5 9=0");
         play.active(FALLBACK, 0);
+        play.step();
+        play.step();
         assert_eq!(play.step().1, "1=0 2=5");
         play.sees(1, Unknown);
         play.sees(2, Down);

@@ -1,9 +1,20 @@
-//! The weight law: from what is known of a server to its share of new connections.
+//! The weight law: from what is known of the servers of a virtual to their shares of new connections.
 //!
-//! Owns [`weigh`]. Refuses to know tables, checks and clocks. Cannot fail.
+//! Owns [`weigh`]. Refuses to know tables, checks and clocks; time is an argument. Cannot fail.
+//!
+//! A server that cannot be connected to gets nothing: a client that is sent there is lost to it. One that can be
+//! connected to but does not serve as it should (it is slow, it refuses) may suffer from what all suffer from, a
+//! directory that is down or a policy that is wrong, and taking all of them out would turn trouble into an outage.
+//! So such **soft** reasons have a floor: together they never leave less than half of the base weight in service, never
+//! nothing, and take out one server at a time. Who stays in by this is **held**.
+
+use std::time::{Duration, Instant};
 
 use crate::health::State;
 use crate::model::Weight;
+
+/// Soft reasons take out the next server only this long after the one before.
+const PAUSE: Duration = Duration::from_secs(30);
 
 /// One real server, as far as its weight goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,28 +23,130 @@ pub struct Member {
     pub base: Weight,
     /// What its check knows.
     pub state: State,
+    /// Since when it is down for a soft reason; `None` when it is not down, or cannot be connected to.
+    pub soft_since: Option<Instant>,
 }
 
-/// The weight that a server should have; `None` keeps whatever the table has.
+/// What a server should have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Share {
+    /// Whatever the table has.
+    Keep,
+    /// This weight.
+    Weight(Weight),
+    /// This weight, although it is down: the floor of soft reasons.
+    Held(Weight),
+}
+
+/// The shares of the servers of one virtual, in their order.
 #[must_use]
-pub fn weigh(member: Member) -> Option<Weight> {
-    match member.state {
-        State::Unknown => None,
-        State::Up => Some(member.base),
-        State::Down => Some(Weight::ZERO),
+pub fn weigh(now: Instant, members: &[Member]) -> Vec<Share> {
+    let out = taken_out(now, members);
+    let share = |(index, member): (usize, &Member)| match (member.state, member.soft_since) {
+        (State::Unknown, _) => Share::Keep,
+        (State::Up, _) => Share::Weight(member.base),
+        (State::Down, Some(_)) if !out.contains(&index) => Share::Held(member.base),
+        (State::Down, _) => Share::Weight(Weight::ZERO),
+    };
+    members.iter().enumerate().map(share).collect()
+}
+
+/// Who is taken out for a soft reason, by position: first down, first out, as far as the floor allows.
+fn taken_out(now: Instant, members: &[Member]) -> Vec<usize> {
+    let base = |member: &Member| u64::from(member.base.0);
+    let total: u64 = members.iter().map(base).sum();
+    let mut serving: u64 =
+        members.iter().filter(|m| m.state != State::Down || m.soft_since.is_some()).map(base).sum();
+    let anybody_well = members.iter().any(|m| m.state != State::Down && m.base.takes_connections());
+    let mut soft: Vec<_> =
+        members.iter().enumerate().filter_map(|(index, m)| Some((m.soft_since?, index, base(m)))).collect();
+    soft.sort_unstable();
+    let mut out = Vec::new();
+    let mut free_at = None;
+    for (since, index, base) in soft {
+        let due = free_at.map_or(since, |free_at| since.max(free_at));
+        if anybody_well && due <= now && (serving - base) * 2 >= total {
+            serving -= base;
+            free_at = Some(due + PAUSE);
+            out.push(index);
+        }
     }
+    out
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
+    /// Letters: `U` up, `?` unknown, `D` down and cannot be connected to, `s` down for a soft reason since its position
+    /// in the text times the pause. The answer: the weight, `k` for keep, `h` for held.
+    fn shares(states: &str, bases: &[u32], at: u32) -> String {
+        #[expect(clippy::disallowed_methods, reason = "any instant will do as the start")]
+        let start = Instant::now();
+        let mut softs = 0;
+        let members: Vec<_> = states
+            .chars()
+            .zip(bases)
+            .map(|(letter, base)| {
+                let soft_since = (letter == 's').then(|| start + PAUSE * softs);
+                softs += u32::from(letter == 's');
+                let state = match letter {
+                    'U' => State::Up,
+                    '?' => State::Unknown,
+                    _ => State::Down,
+                };
+                Member { base: Weight(*base), state, soft_since }
+            })
+            .collect();
+        let shown = weigh(start + PAUSE * at, &members).into_iter().map(|share| match share {
+            Share::Keep => "k".to_owned(),
+            Share::Weight(weight) => weight.to_string(),
+            Share::Held(_) => "h".to_owned(),
+        });
+        shown.collect::<Vec<_>>().join(" ")
+    }
+
     #[test]
-    fn a_weight_is_the_base_or_nothing_and_unknown_keeps_what_is_there() {
-        for (state, expected) in
-            [(State::Unknown, None), (State::Up, Some(Weight(7))), (State::Down, Some(Weight::ZERO))]
-        {
-            assert_eq!(weigh(Member { base: Weight(7), state }), expected, "{state}");
+    fn soft_reasons_have_a_floor_and_hard_ones_have_none() {
+        let ones = [1; 8];
+        for (states, at, expected) in [
+            ("U", 0, "1"),
+            ("?", 0, "k"),
+            ("D", 0, "0"),
+            ("DDD", 0, "0 0 0"),       // nobody can be connected to: nothing else is true
+            ("sUU", 0, "0 1 1"),       //
+            ("sU", 0, "0 1"),          // half is enough
+            ("ssU", 9, "0 h 1"),       // a third is not
+            ("sss", 9, "h h h"),       // what all have is nobody's fault
+            ("s", 9, "h"),             //
+            ("sD", 9, "h 0"),          // the last that can be connected to stays
+            ("sDU", 9, "h 0 1"),       // what is gone counts against the floor
+            ("sUUU?", 0, "0 1 1 1 k"), // unknown is not down
+            ("ssUUUUUU", 0, "0 h 1 1 1 1 1 1"), // one at a time
+            ("ssUUUUUU", 1, "0 0 1 1 1 1 1 1"),
+        ] {
+            assert_eq!(shares(states, &ones, at), expected, "{states} at {at}");
+        }
+        assert_eq!(shares("sUU", &[8, 1, 1], 9), "h 1 1", "the floor is of weight, not of heads");
+        assert_eq!(shares("sU", &[1, 0], 9), "h 0", "who has no weight serves nobody");
+    }
+
+    proptest! {
+        #[test]
+        fn soft_reasons_never_take_the_farm_below_the_floor(
+            servers in proptest::collection::vec(("[U?Ds]", 0u32..5), 1..8), at in 0u32..20,
+        ) {
+            let states: String = servers.iter().map(|(state, _)| state.as_str()).collect();
+            let bases: Vec<_> = servers.iter().map(|(_, base)| *base).collect();
+            let shown = shares(&states, &bases, at);
+            let zip = || servers.iter().zip(shown.split(' '));
+            let out: u32 = zip().filter(|((state, _), w)| state == "s" && *w == "0").map(|((_, base), _)| base).sum();
+            let served: u32 = zip().filter(|((state, _), w)| state != "D" && *w != "0").map(|((_, base), _)| base).sum();
+            prop_assert!(out == 0 || served * 2 >= bases.iter().sum::<u32>(), "{states} {bases:?}: {shown}");
+            let can_serve = servers.iter().any(|(state, base)| state != "D" && *base > 0);
+            prop_assert!(!can_serve || served > 0, "{states} {bases:?}: {shown}");
         }
     }
 }

@@ -7,12 +7,13 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::time::Instant;
 
+use checks::Reason;
 use tokio::task::JoinSet;
 
 use super::{Exit, Threads, runtime};
 use crate::config::{CheckPlan, Config, DataplaneChoice};
-use crate::dataplane::Dataplane as _;
 use crate::dataplane::ipvs::Ipvs;
+use crate::dataplane::{Dataplane as _, Error};
 use crate::health;
 use crate::model::{Dump, Op, Table};
 use crate::reconcile::diff;
@@ -53,8 +54,9 @@ async fn read_table(choice: DataplaneChoice) -> Result<(Dump, Option<String>), E
         DataplaneChoice::Proxy => "the proxy starts with an empty table".to_owned(),
         DataplaneChoice::Auto | DataplaneChoice::Ipvs => match Ipvs::open().await {
             Ok(mut ipvs) => return Ok((ipvs.dump().await?, None)),
-            Err(error) if choice == DataplaneChoice::Ipvs => return Err(error.into()),
-            Err(error) => error.to_string(),
+            // Where the daemon would take the proxy, it would find no table; without permission there may be one.
+            Err(error @ Error::NotAvailable) if choice == DataplaneChoice::Auto => error.to_string(),
+            Err(error) => return Err(error.into()),
         },
     };
     Ok((Dump::default(), Some(format!("planned from an empty table: {why}"))))
@@ -72,7 +74,11 @@ async fn ask_all(plans: Vec<CheckPlan>) -> BTreeMap<CheckPlan, Finding> {
         }
         let Some(done) = running.join_next().await else { return found };
         if let Ok((outcome, plan)) = done {
-            let state = if outcome.verdict.is_ok() { health::State::Up } else { health::State::Down };
+            let state = match &outcome.verdict {
+                Ok(()) => health::State::Up,
+                Err(failure) if failure.reason == Reason::Local => health::State::Unknown,
+                Err(_) => health::State::Down,
+            };
             let finding = Finding { state, since: None, failure: outcome.verdict.err(), took: outcome.took };
             found.insert(plan, finding);
         }

@@ -2,19 +2,22 @@
 //!
 //! Owns the order of the start, and what a signal or a change of the file sets in motion. All that can fail at the start fails before
 //! the first change of the table; afterwards nothing in here ends the daemon but a request.
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
-use tracing::{Level, info};
+use tracing::{Level, info, warn};
 
 use super::{Exit, Threads, read, runtime};
 use crate::config::load::load;
 use crate::config::{Config, LogFormat, LogLevel};
-use crate::dataplane::choose::choose;
+use crate::dataplane::choose::{Chosen, choose};
+use crate::dataplane::ipvs::sysctl;
 use crate::director::{Director, Event, Inbox};
 use crate::http::{self, View};
 use crate::metrics::Exporter;
@@ -26,9 +29,19 @@ const POLL: Duration = Duration::from_secs(1);
 const QUEUE: usize = 256;
 
 pub(super) fn run(path: &Path) -> Result<(), Exit> {
+    // Before it is read: a change from now on is one to notice.
+    let seen = look(path);
     let config = read(path)?;
     log_to_stderr(&config);
-    runtime(Threads::Cores)?.block_on(daemon(path.to_owned(), config))
+    raise_descriptor_limit();
+    runtime(Threads::Cores)?.block_on(daemon((path.to_owned(), seen), config))
+}
+
+/// As far as it goes without asking anybody: each check under way takes a descriptor, each session of the proxy two.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    // Without it the soft limit goes on to hold, and what it costs is said where it is felt.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 fn log_to_stderr(config: &Config) {
@@ -46,7 +59,7 @@ fn log_to_stderr(config: &Config) {
     }
 }
 
-async fn daemon(path: PathBuf, config: Config) -> Result<(), Exit> {
+async fn daemon((path, seen): (PathBuf, Look), config: Config) -> Result<(), Exit> {
     let os = |what: &str, error: &dyn std::fmt::Display| Exit::new(Exit::OS, format!("{what}: {error}"));
     let listener = match config.http {
         None => None,
@@ -61,6 +74,11 @@ async fn daemon(path: PathBuf, config: Config) -> Result<(), Exit> {
     let (dataplane, why) = choose(config.dataplane).await?;
     info!("smtp-director {} with {}: {}", env!("CARGO_PKG_VERSION"), path.display(), config.extent());
     info!("{why}");
+    if matches!(dataplane, Chosen::Ipvs(_)) {
+        for advice in sysctl::advise(&config) {
+            warn!("{advice}");
+        }
+    }
 
     let (report, reports) = mpsc::channel(QUEUE);
     let (event, events) = mpsc::channel(QUEUE);
@@ -70,7 +88,7 @@ async fn daemon(path: PathBuf, config: Config) -> Result<(), Exit> {
         let view = View { pictures: picture, director: event.clone(), exporter: Arc::new(exporter) };
         tokio::spawn(http::serve(listener, view));
     }
-    tokio::spawn(reload(path, config.autoreload, hangup, event.clone()));
+    tokio::spawn(reload((path, seen), config.autoreload, hangup, event.clone()));
     tokio::spawn(async move {
         loop {
             tokio::select! {
@@ -88,18 +106,17 @@ async fn daemon(path: PathBuf, config: Config) -> Result<(), Exit> {
 
 /// Reads the file again on SIGHUP and, with `autoreload`, when it has changed and rested.
 async fn reload(
-    path: PathBuf,
+    (path, mut seen): (PathBuf, Look),
     mut autoreload: bool,
     mut hangup: tokio::signal::unix::Signal,
     director: mpsc::Sender<Event>,
 ) {
-    let mut read_as = look(&path);
     loop {
         tokio::select! {
             _ = hangup.recv() => {}
-            () = change(&path, read_as), if autoreload => info!("{} has changed", path.display()),
+            () = change(&path, seen), if autoreload => info!("{} has changed", path.display()),
         }
-        read_as = look(&path);
+        seen = look(&path);
         let file = path.clone();
         let loaded = tokio::task::spawn_blocking(move || load(&file, std::env::vars_os())).await;
         let event = match loaded {
@@ -117,11 +134,11 @@ async fn reload(
 }
 
 /// What tells one version of a file from another.
-type Look = Option<(SystemTime, u64)>;
+type Look = Option<(SystemTime, u64, u64)>;
 
 fn look(path: &Path) -> Look {
     let metadata = std::fs::metadata(path).ok()?;
-    Some((metadata.modified().ok()?, metadata.len()))
+    Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
 }
 
 /// Ends when the file is another one than `before` and has been the same for two looks: an editor may need

@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Empty, Limited};
@@ -9,6 +10,7 @@ use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
 
 use super::{ConfigFile, Exit, Threads, read, runtime};
+use crate::config::DEFAULT_HTTP;
 use crate::snapshot::{Snapshot, render};
 
 /// The daemon answers within this time or counts as stuck.
@@ -31,9 +33,7 @@ pub(super) struct Arguments {
 pub(super) fn status(arguments: &Arguments) -> Result<(), Exit> {
     let address = match arguments.http {
         Some(address) => address,
-        None => read(&arguments.file.config)?.http.ok_or_else(|| {
-            Exit::new(Exit::UNAVAILABLE, "the configuration says http = \"off\"; the daemon cannot be asked")
-        })?,
+        None => configured(&arguments.file.config)?,
     };
     let absent = |why: String| {
         let text = format!("no answer from http://{address}/status: {why}; is smtp-director running?");
@@ -53,6 +53,21 @@ pub(super) fn status(arguments: &Arguments) -> Result<(), Exit> {
         .map_err(|error| absent(format!("the answer is not a picture of a farm ({error})")))?;
     write!(out, "{}", render(&snapshot))?;
     Ok(())
+}
+
+/// Where the configuration says that the daemon serves. A file that is wrong now is no reason not to ask the daemon,
+/// which may still run by the one before.
+#[expect(clippy::print_stderr, reason = "a remark beside the answer")]
+fn configured(file: &Path) -> Result<SocketAddr, Exit> {
+    match read(file) {
+        Ok(config) => config.http.ok_or_else(|| {
+            Exit::new(Exit::UNAVAILABLE, "the configuration says http = \"off\"; the daemon cannot be asked")
+        }),
+        Err(exit) => {
+            eprintln!("smtp-director: {}\nsmtp-director: asking {DEFAULT_HTTP}", exit.message.trim_end());
+            Ok(DEFAULT_HTTP)
+        }
+    }
 }
 
 async fn fetch(address: SocketAddr) -> Result<Bytes, Box<dyn std::error::Error + Send + Sync>> {

@@ -9,7 +9,7 @@ pub mod native;
 
 pub use diagnostic::{Diagnostic, Place};
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use checks::CheckSpec;
@@ -17,6 +17,9 @@ use checks::CheckSpec;
 pub use checks::proxy_header::Version as ProxyProtocol;
 
 use crate::model::{RealId, RealSettings, VirtualId, VirtualSettings};
+
+/// Where metrics and status are served unless the configuration says otherwise.
+pub const DEFAULT_HTTP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9625);
 
 /// A complete, valid configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -17,7 +17,7 @@ mod vocabulary;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use config::ValueKind;
@@ -28,7 +28,7 @@ use self::values::{boolean, duration, socket_address, word};
 use self::virtuals::Lowered;
 use self::vocabulary::{CHECK, TOP, VIRTUAL};
 use super::diagnostic::{Diagnostic, Place};
-use super::{Config, DataplaneChoice, LogFormat, LogLevel, OnExit};
+use super::{Config, DEFAULT_HTTP, DataplaneChoice, LogFormat, LogLevel, OnExit};
 
 pub(crate) use self::steps::parse_pin;
 pub(super) use self::values::is_host_name;
@@ -36,9 +36,6 @@ pub(super) use self::values::is_host_name;
 /// Most real servers of all virtuals together: what a director can check, and no more than memory should hold.
 /// Their greatest weights add up to less than 2^31, the int in which the kernel's schedulers count.
 const MOST_REALS: u32 = 16_384;
-
-/// Where metrics and status are served unless the file says otherwise.
-const DEFAULT_HTTP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9625);
 
 /// A file that works, for those who have none.
 const SMALLEST: &str = "  [[virtual]]\n  address = \"192.0.2.25:25\"\n\n  [[virtual.real]]\n  address = \"10.0.0.11\"\n\n  \

@@ -1,7 +1,8 @@
 //! EDGE: picks the dataplane that a configuration asks for and the machine can give.
 //!
-//! Owns [`Chosen`]. Refuses to know what will be balanced. `auto` never fails: where IPVS cannot be used the
-//! proxy takes its place, and the reason is said.
+//! Owns [`Chosen`]. Refuses to know what will be balanced. With `auto` the proxy takes the place of an IPVS that is
+//! not there or not allowed, and the reason is said. Other trouble with IPVS may pass, and is an error: a proxy
+//! beside a table in the kernel would be worse.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -23,7 +24,7 @@ pub enum Chosen {
 /// Opens what `choice` asks for. Gives it with one sentence on what it is and why.
 ///
 /// # Errors
-/// Only for [`DataplaneChoice::Ipvs`], when the kernel has no IPVS or will not let us use it.
+/// [`Error::NotAvailable`] and [`Error::Permission`] only for [`DataplaneChoice::Ipvs`], any other for `Auto` too.
 pub async fn choose(choice: DataplaneChoice) -> Result<(Chosen, String), Error> {
     let because = match choice {
         DataplaneChoice::Proxy => "the configuration says so".to_owned(),
@@ -32,8 +33,10 @@ pub async fn choose(choice: DataplaneChoice) -> Result<(Chosen, String), Error> 
                 let why = format!("dataplane ipvs: {}", ipvs.info());
                 return Ok((Chosen::Ipvs(ipvs), why));
             }
-            Err(error) if choice == DataplaneChoice::Ipvs => return Err(error),
-            Err(error) => error.to_string(),
+            Err(error @ (Error::NotAvailable | Error::Permission)) if choice == DataplaneChoice::Auto => {
+                error.to_string()
+            }
+            Err(error) => return Err(error),
         },
     };
     Ok((Chosen::Proxy(Proxy::new()), format!("dataplane proxy: {because}")))

@@ -8,7 +8,7 @@ use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -56,13 +56,30 @@ impl Config {
             forward = wiring.forward(),
         );
         if *fallback {
-            writeln!(text, "fallback = \"{}\"", ip.address(FALLBACK)).expect("String");
+            let (address, forward) = (ip.address(FALLBACK), wiring.forward());
+            writeln!(text, "fallback = {{ address = \"{address}\", forward = \"{forward}\" }}")
+                .expect("String");
         }
         for last in reals {
             write!(text, "\n[[virtual.real]]\naddress = \"{}\"\n", ip.address(*last)).expect("String");
         }
         text
     }
+}
+
+/// `smtp-director` with this subcommand and the farm's file, run by another program if one is given.
+fn command(wrapper: &[&str], farm: &Farm, subcommand: &str) -> Command {
+    let mut words = wrapper.iter().chain([&DIRECTOR, &subcommand, &"--config"]);
+    let mut command = Command::new(words.next().expect("a program"));
+    command.args(words).arg(farm.folder.join("director.toml"));
+    command
+}
+
+/// Runs a subcommand on the director's host to its end, with this file; a daemon that stays gets 30 s.
+pub(crate) fn run_to_end(wrapper: &[&str], farm: &Farm, subcommand: &str, text: &str) -> Output {
+    fs::write(farm.folder.join("director.toml"), text).expect("director.toml");
+    let wrapper = [&["timeout", "30"], wrapper].concat();
+    farm.director.inside(|| command(&wrapper, farm, subcommand).output().expect("timeout"))
 }
 
 /// A running director.
@@ -75,18 +92,21 @@ pub(crate) struct Director {
 impl Director {
     /// Writes the file, starts the program, waits until it says that it is ready.
     pub(crate) fn start(farm: &Farm, config: &Config) -> Self {
-        fs::write(farm.folder.join("director.toml"), config.text()).expect("director.toml");
+        Self::start_below(&[], farm, &config.text())
+    }
+
+    /// The same, run by another program such as `setpriv`, with this file.
+    pub(crate) fn start_below(wrapper: &[&str], farm: &Farm, text: &str) -> Self {
+        fs::write(farm.folder.join("director.toml"), text).expect("director.toml");
         let log =
             File::options().create(true).append(true).open(farm.folder.join("director.log")).expect("log");
         let child = farm.director.inside(|| {
-            Command::new(DIRECTOR)
-                .args(["run", "--config"])
-                .arg(farm.folder.join("director.toml"))
+            command(wrapper, farm, "run")
                 .stdin(Stdio::null())
                 .stdout(log.try_clone().expect("dup"))
                 .stderr(log)
                 .spawn()
-                .expect(DIRECTOR)
+                .expect("spawn")
         });
         let mut director = Self { child, host: farm.director.again(), folder: farm.folder.clone() };
         wait_until(Duration::from_secs(30), "the director is ready", || {

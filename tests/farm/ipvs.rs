@@ -72,6 +72,7 @@ pub(crate) struct Tap {
 pub(crate) enum Write {
     NewService,
     SetDest,
+    Zero,
     Other(u8),
 }
 
@@ -112,6 +113,18 @@ impl Tap {
         }
         writes
     }
+
+    /// The same, once a write of our own is among them that no director makes: what came before it is not missed.
+    pub(crate) fn all_writes(&self, director: &Host) -> Vec<Write> {
+        ipvsadm(director, "-Z");
+        let mut writes = Vec::new();
+        wait_until(Duration::from_secs(10), "the tap sees our own write", || {
+            writes = self.writes();
+            let marker = writes.iter().position(|write| *write == Write::Zero);
+            marker.map(|marker| writes.truncate(marker)).is_some()
+        });
+        writes
+    }
 }
 
 impl Drop for Tap {
@@ -133,6 +146,7 @@ fn write_of(packet: &[u8]) -> Option<Write> {
     match *packet.get(32)? {
         1 => Some(Write::NewService),
         6 => Some(Write::SetDest),
+        16 => Some(Write::Zero),
         4 | 8 | 11 | 13 | 15 => None, // GET_*
         other => Some(Write::Other(other)),
     }

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::scenario::{self, LIMIT, Stage};
-use crate::farm::director::Director;
+use crate::farm::director::{Config, Director, run_to_end};
 use crate::farm::host::wait_until;
 use crate::farm::ipvs::{Tap, Write, ipvsadm, table};
-use crate::farm::mail::Load;
-use crate::farm::{Ip, Wiring};
+use crate::farm::mail::{Load, Session};
+use crate::farm::{Farm, Ip, REALS, Wiring};
 
 #[test]
 #[ignore = "needs a kernel with IPVS: tests/run boots one"]
@@ -59,6 +59,12 @@ fn the_fallback_serves_while_all_are_dead() {
 
 #[test]
 #[ignore = "needs a kernel with IPVS: tests/run boots one"]
+fn the_fallback_serves_by_masquerading_too() {
+    scenario::falls_back_when_all_are_dead(Wiring::Masq);
+}
+
+#[test]
+#[ignore = "needs a kernel with IPVS: tests/run boots one"]
 fn a_killed_director_is_missed_by_nobody_and_adopts_the_table() {
     let mut stage = Stage::new(Wiring::Gate, Ip::V4);
     let load = Load::start(&stage.farm.client, stage.vip());
@@ -73,14 +79,12 @@ fn a_killed_director_is_missed_by_nobody_and_adopts_the_table() {
     sessions.iter_mut().for_each(|session| drop(session.mail().expect("the session goes on")));
     let tally = load.stop();
     assert!(tally.failures.is_empty(), "{tally:?}");
+    stage.await_deliveries(&tally.accepted); // a dead server would keep what is in its queue
 
     // The new director's first write is the one that it must make: no weight changed on the way.
     stage.farm.reals[0].kill();
     stage.await_weights("the new director is in charge", [0, 1, 1]);
-    ipvsadm(&stage.farm.director, "-A -t 10.99.0.200:80 -s rr");
-    wait_until(LIMIT, "the tap sees our own write", || tap.writes().contains(&Write::NewService));
-    assert_eq!(tap.writes(), [Write::SetDest, Write::NewService]);
-    stage.await_deliveries(&tally.accepted);
+    assert_eq!(stage.all_writes(&tap), [Write::SetDest]);
 }
 
 #[test]
@@ -110,11 +114,56 @@ fn a_table_changed_by_hand_is_repaired_and_a_foreign_virtual_left_alone() {
     ipvsadm(director, &format!("-E -t {vip} -s rr"));
     wait_until(LIMIT, "a changed scheduler is put right", || table(director) == all);
     // SET_SERVICE (2) twice, by hand and by the director: nothing else was touched.
-    let mut writes = Vec::new();
-    wait_until(LIMIT, "the tap sees both", || {
-        writes = tap.writes();
-        println!("writes: {writes:?}");
-        writes.len() >= 2
-    });
-    assert_eq!(writes, [Write::Other(2), Write::Other(2)]);
+    assert_eq!(stage.all_writes(&tap), [Write::Other(2), Write::Other(2)]);
+}
+
+#[test]
+#[ignore = "needs a kernel with IPVS: tests/run boots one"]
+fn plan_says_what_is_missing_and_changes_nothing() {
+    let Stage { director, farm, config } = Stage::new(Wiring::Gate, Ip::V4);
+    director.kill();
+    let plan = || {
+        let output = run_to_end(&[], &farm, "plan", &config.text());
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    let tap = Tap::start(&farm);
+    assert_eq!(plan().lines().filter(|line| !line.starts_with('#')).count(), 0);
+
+    ipvsadm(&farm.director, "-C");
+    let said = plan();
+    let vip = config.ip.vip();
+    assert_eq!(
+        said.lines().collect::<Vec<_>>(),
+        [
+            format!("+ TCP {vip} wlc"),
+            format!("+ TCP {vip} -> 10.99.0.11:25 Route weight 1"),
+            format!("+ TCP {vip} -> 10.99.0.12:25 Route weight 1"),
+            format!("+ TCP {vip} -> 10.99.0.13:25 Route weight 1"),
+        ]
+    );
+    // FLUSH (17) is that of our `-C`.
+    assert_eq!(tap.all_writes(&farm.director), [Write::Other(17)]);
+}
+
+#[test]
+#[ignore = "needs a kernel with IPVS: tests/run boots one"]
+fn without_the_capability_ipvs_is_refused_and_auto_takes_the_proxy() {
+    const BARE: [&str; 3] = ["setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin"];
+    let farm = Farm::new(Wiring::Proxy);
+    let config = Config { wiring: Wiring::Proxy, ip: Ip::V4, reals: REALS.to_vec(), fallback: false };
+    let choosing = |dataplane: &str| config.text().replace("\"proxy\"", &format!("\"{dataplane}\""));
+
+    let refused = run_to_end(&BARE, &farm, "run", &choosing("ipvs"));
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(77), "{said}");
+    for words in ["CAP_NET_ADMIN", "setcap cap_net_admin", "AmbientCapabilities=CAP_NET_ADMIN"] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+
+    let director = Director::start_below(&BARE, &farm, &choosing("auto"));
+    let log = director.log();
+    let lines: Vec<_> = log.lines().filter(|line| line.contains("proxy")).collect();
+    assert!(matches!(lines[..], [line] if line.contains("CAP_NET_ADMIN")), "{log}");
+    Session::open(&farm.client, config.ip.vip()).expect("a session through the proxy").mail().expect("mail");
 }

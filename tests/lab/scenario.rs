@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 
 use crate::farm::director::{Config, Director};
 use crate::farm::host::wait_until;
+use crate::farm::ipvs::{self, Tap, Write};
 use crate::farm::mail::{Load, Session, Tally};
-use crate::farm::{Farm, Ip, REALS, Wiring, ipvs};
+use crate::farm::{Farm, Ip, REALS, Wiring};
 
 /// Far more than any of it takes, and less than the default timeouts that a fault would run into.
 pub(super) const LIMIT: Duration = Duration::from_secs(30);
@@ -88,6 +89,13 @@ impl Stage {
         panic!("30 sessions and none on {}", self.farm.reals[index].name());
     }
 
+    /// All writes since the tap began, those of a repair that the director is in the midst of included.
+    pub(super) fn all_writes(&self, tap: &Tap) -> Vec<Write> {
+        let answer = self.director.get("/ready"); // one loop writes and answers
+        assert!(answer.as_ref().is_some_and(|(code, _)| *code == 200), "{answer:?}");
+        tap.all_writes(&self.farm.director)
+    }
+
     /// Waits until this load has completed `more` sessions from now on.
     pub(super) fn await_sessions(&self, load: &Load, more: usize) {
         let count = |tally: &Tally| tally.sessions.values().sum::<usize>();
@@ -123,12 +131,16 @@ pub(super) fn starts_and_carries_mail(wiring: Wiring, ip: Ip) {
 /// A server is killed under load: it alone is taken out and comes back, and nobody else's session notices.
 pub(super) fn takes_a_dead_server_out_and_back(wiring: Wiring) {
     let mut stage = Stage::new(wiring, Ip::V4);
+    let tap = (wiring != Wiring::Proxy).then(|| Tap::start(&stage.farm));
     let load = Load::start(&stage.farm.client, stage.vip());
     let mut sessions = stage.session_on_each();
 
+    let killed = Instant::now();
     stage.farm.reals[1].kill();
     stage.await_weights("the dead server is out", [1, 0, 1]);
     let out = Instant::now();
+    // An interval of 1 s and two retries of 300 ms make 1.6 s; no timeout has a part in it.
+    assert!(out - killed < Duration::from_secs(5), "out after {:?}", out - killed);
     stage.await_sessions(&load, 20);
     sessions[0].mail().expect("a session on another server goes on");
     sessions[2].mail().expect("a session on another server goes on");
@@ -146,6 +158,10 @@ pub(super) fn takes_a_dead_server_out_and_back(wiring: Wiring) {
         );
     }
     stage.await_deliveries(&tally.accepted);
+    if let Some(tap) = tap {
+        let writes = stage.all_writes(&tap);
+        assert_eq!(writes, [Write::SetDest, Write::SetDest], "weight 0, the weight back, and nothing else");
+    }
 }
 
 /// A broken file is refused with its place, and the old configuration goes on doing its work.

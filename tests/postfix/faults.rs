@@ -16,8 +16,10 @@ use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use super::*;
 use crate::scratch::Folder;
 
-/// A server of example.com that relays for nobody; nobody listens on port 1.
+/// A server of example.com that relays for nobody; nobody listens on port 1. It writes no mail to its postmaster
+/// about its own faults, which would stand in the queue for a moment.
 const SERVER: &str = "mynetworks =\n\
+    notify_classes =\n\
     mydestination =\n\
     virtual_mailbox_domains = example.com\n\
     virtual_mailbox_maps = static:somebody\n\

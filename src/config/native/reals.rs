@@ -264,7 +264,7 @@ impl Service<'_> {
         }
         let ((ip, port), place) = address.given()?;
         let target = SocketAddr::new(*ip, port.unwrap_or(self.default_port()));
-        let route = Route { forward, tunnel: self.route.tunnel.clone() };
+        let route = Route { forward: forward.over(&self.route.forward), tunnel: self.route.tunnel.clone() };
         let message = self.refuse(&route, target).or_else(|| {
             let line = self.farm.report.name_of(self.servers.get(&RealId(target))?);
             Some(format!("{target} is a real server in {line} already; another server"))

@@ -598,6 +598,8 @@ fn a_fallback_is_another_server() {
             "4:12 fallback: \"10.0.0.12-10.0.0.13\" is a range; one server",
         ),
     ]);
+    let masq = virtual_with("forward = \"masq\"\nfallback = \"10.0.0.77:2525\"");
+    assert_eq!(farm(&masq).virtuals[0].fallback.unwrap().1.forward, Forward::Masq, "it has no VIP either");
     let (id, settings) = farm(&virtual_with("fallback = \"127.0.0.1\"")).virtuals[0].fallback.unwrap();
     assert_eq!(
         (id.to_string(), settings.forward, settings.weight.0),

@@ -1,11 +1,16 @@
 //! EDGE: the netlink socket to IPVS.
 //!
 //! Owns one socket with one request in flight. Refuses to know layouts (`wire`) and the meaning of errnos (`refusal`).
-//! Fails with [`Error`] within [`DEADLINE`]. A refused request leaves the socket in use; after anything worse (no
-//! answer in time, bytes without sense, a future that was dropped half-way) the socket is gone and the next request
-//! opens a new one, so that an answer which comes late can never be taken for that of another request.
+//! Fails with [`Error`] within [`DEADLINE`]. A refused change leaves the socket in use; after anything worse (a refused
+//! question, no answer in time, bytes without sense, a future that was dropped half-way) the socket is gone and the
+//! next request opens a new one, so that an answer which comes late can never be taken for that of another request.
+
+#[cfg(test)]
+#[cfg(target_endian = "little")]
+mod faults;
 
 use std::future::Future;
+use std::io;
 use std::time::Duration;
 
 use netlink_sys::protocols::NETLINK_GENERIC;
@@ -26,8 +31,8 @@ const DATAGRAM: usize = 64 * 1024;
 const MAX_RECORDS: usize = 1 << 20;
 
 /// IPVS of the network namespace in which it was opened.
-pub struct Ipvs {
-    connection: Option<Connection>,
+pub struct Ipvs<S = TokioSocket> {
+    connection: Option<Connection<S>>,
     info: Info,
 }
 
@@ -57,7 +62,7 @@ impl Ipvs {
     /// [`Error`] as for a dump.
     pub async fn timeouts(&mut self) -> Result<Timeouts, Error> {
         within_deadline(async {
-            let mut connection = self.connect().await?;
+            let mut connection = Connection::take(&mut self.connection).await?;
             let timeouts = connection.ask_one(&Request::Timeouts, wire::timeouts).await?;
             self.connection = Some(connection);
             Ok(timeouts)
@@ -71,31 +76,23 @@ impl Ipvs {
     /// [`Error`] as for a dump.
     pub async fn set_timeouts(&mut self, timeouts: Timeouts) -> Result<(), Error> {
         within_deadline(async {
-            let mut connection = self.connect().await?;
+            let mut connection = Connection::take(&mut self.connection).await?;
             let answer = connection.ask(&Request::SetTimeouts(timeouts), |_| Ok(())).await?;
             self.connection = Some(connection);
             answer.map(drop).map_err(refusal::of_query)
         })
         .await
     }
-
-    /// Takes the connection out. Only who has come to the end of an answer puts it back.
-    async fn connect(&mut self) -> Result<Connection, Error> {
-        match self.connection.take() {
-            Some(connection) => Ok(connection),
-            None => Connection::open().await,
-        }
-    }
 }
 
-impl Dataplane for Ipvs {
+impl<S: Socket> Dataplane for Ipvs<S> {
     fn name(&self) -> &'static str {
         "ipvs"
     }
 
     async fn dump(&mut self) -> Result<Dump, Error> {
         within_deadline(async {
-            let mut connection = self.connect().await?;
+            let mut connection = Connection::take(&mut self.connection).await?;
             let dump = connection.dump().await?;
             self.connection = Some(connection);
             Ok(dump)
@@ -105,7 +102,7 @@ impl Dataplane for Ipvs {
 
     async fn apply(&mut self, op: &Op) -> Result<(), Error> {
         within_deadline(async {
-            let mut connection = self.connect().await?;
+            let mut connection = Connection::take(&mut self.connection).await?;
             let answer = connection.ask(&Request::Apply(op), |_| Ok(())).await?;
             self.connection = Some(connection);
             answer.map(drop).map_err(|errno| refusal::of_op(op, errno))
@@ -118,24 +115,59 @@ async fn within_deadline<T>(work: impl Future<Output = Result<T, Error>>) -> Res
     tokio::time::timeout(DEADLINE, work).await.unwrap_or(Err(Error::Timeout(DEADLINE)))
 }
 
+/// What is asked of a netlink socket; one that plays a kernel with faults is in `faults`.
+trait Socket: Send + Sized {
+    /// A socket to the kernel.
+    fn open() -> io::Result<Self>;
+
+    fn send(&mut self, message: &[u8]) -> impl Future<Output = io::Result<()>> + Send;
+
+    /// Puts the next datagram into the spare capacity, and cuts what does not fit without a word. Gives the
+    /// sender's port number: 0 is the kernel's.
+    fn receive(&mut self, datagram: &mut Vec<u8>) -> impl Future<Output = io::Result<u32>> + Send;
+}
+
+/// Never cloned: `netlink_sys::Socket` is `Clone` over a bare descriptor and closes it on each drop.
+impl Socket for TokioSocket {
+    fn open() -> io::Result<Self> {
+        let mut socket = Self::new(NETLINK_GENERIC)?;
+        socket.socket_mut().bind_auto()?;
+        socket.socket_ref().connect(&SocketAddr::new(0, 0))?;
+        Ok(socket)
+    }
+
+    async fn send(&mut self, message: &[u8]) -> io::Result<()> {
+        AsyncSocketExt::send(self, message).await.map(drop)
+    }
+
+    async fn receive(&mut self, datagram: &mut Vec<u8>) -> io::Result<u32> {
+        Ok(self.recv_from(datagram).await?.port_number())
+    }
+}
+
 /// A socket and what the kernel must be told on it.
-struct Connection {
-    /// Never cloned: `netlink_sys::Socket` is `Clone` over a bare descriptor and closes it on each drop.
-    socket: TokioSocket,
+struct Connection<S> {
+    socket: S,
     /// The message type of IPVS; another one after the module was loaded again.
     family: u16,
     sequence: u32,
     datagram: Vec<u8>,
 }
 
-impl Connection {
+impl<S: Socket> Connection<S> {
     async fn open() -> Result<Self, Error> {
-        let mut socket = TokioSocket::new(NETLINK_GENERIC)?;
-        socket.socket_mut().bind_auto()?;
-        socket.socket_ref().connect(&SocketAddr::new(0, 0))?;
+        let socket = S::open()?;
         let mut connection = Self { socket, family: 0, sequence: 0, datagram: Vec::with_capacity(DATAGRAM) };
         connection.family = connection.ask_one(&Request::Family, wire::family_id).await?;
         Ok(connection)
+    }
+
+    /// The one that is kept, or a new one. Only who has come to the end of an answer puts it back.
+    async fn take(kept: &mut Option<Self>) -> Result<Self, Error> {
+        match kept.take() {
+            Some(connection) => Ok(connection),
+            None => Self::open().await,
+        }
     }
 
     /// The services, then the destinations of each. One that vanishes in between has none: the kernel calls
@@ -205,13 +237,12 @@ impl Connection {
     /// The next datagram of the kernel's; other processes may send to this socket too.
     async fn receive(&mut self) -> Result<(), Error> {
         loop {
-            // `recv_from` writes into the spare capacity, and cuts what does not fit without a word.
             self.datagram.clear();
-            let sender = self.socket.recv_from(&mut self.datagram).await?;
+            let sender = self.socket.receive(&mut self.datagram).await?;
             if self.datagram.len() >= DATAGRAM {
                 return Err(Error::Protocol(format!("a datagram of {DATAGRAM} bytes or more")));
             }
-            if sender.port_number() == 0 {
+            if sender == 0 {
                 return Ok(());
             }
         }

@@ -24,7 +24,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, getrlimit};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
@@ -68,12 +68,11 @@ impl Default for Proxy {
 impl Proxy {
     /// A proxy without virtuals.
     ///
-    /// Raises the process's soft limit of open descriptors to the hard one, because a session takes two. There
-    /// are at most as many sessions as that allows, and never more than 65536; clients above that wait
-    /// in the kernel's backlog.
+    /// A session takes two descriptors: there are at most as many sessions as the process's limit allows, and never
+    /// more than 65536; clients above that wait in the kernel's backlog.
     #[must_use]
     pub fn new() -> Self {
-        let places = max_sessions(raise_descriptor_limit());
+        let places = max_sessions(getrlimit(Resource::Nofile).current);
         Self {
             table: Table::default(),
             options: BTreeMap::new(),
@@ -249,13 +248,6 @@ fn supported(settings: &VirtualSettings) -> Result<(), Error> {
         )));
     }
     Ok(())
-}
-
-/// The limit that holds afterwards; `None` is no limit.
-fn raise_descriptor_limit() -> Option<u64> {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
-    if raised.is_ok() { limit.maximum } else { limit.current }
 }
 
 fn max_sessions(descriptors: Option<u64>) -> u32 {

@@ -9,7 +9,7 @@ use crate::model::{
 };
 
 /// The bytes of that name.
-pub(super) fn golden(name: &str) -> Vec<u8> {
+pub(in crate::dataplane::ipvs) fn golden(name: &str) -> Vec<u8> {
     let label = format!("\n{name}:\n");
     let (_, rest) = include_str!("golden.txt").split_once(&label).unwrap();
     let digits: String = rest.lines().map_while(|line| line.strip_prefix("  ")).collect();

@@ -11,7 +11,7 @@ mod attributes;
 // The recorded bytes are those of a little-endian machine.
 #[cfg(test)]
 #[cfg(target_endian = "little")]
-mod golden;
+pub(super) mod golden;
 #[cfg(test)]
 #[cfg(target_endian = "little")]
 mod laws;
