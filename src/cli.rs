@@ -103,8 +103,8 @@ enum Command {
     },
     /// Ask every server once and show what would change in the table now; changes nothing.
     Plan(ConfigFile),
-    /// Ask one SMTP server once, step by step. Exit 0: up, 1: down.
-    Probe(probe::Arguments),
+    /// Ask one SMTP server once, step by step, or those of a virtual. Exit 0: up, 1: down.
+    Probe(Box<probe::Arguments>),
     /// Show the farm as a running daemon sees it.
     Status(status::Arguments),
     /// Balance three SMTP servers in this process for half a minute; one fails and comes back.

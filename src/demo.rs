@@ -120,6 +120,7 @@ fn farm(vip: SocketAddr, servers: &[SocketAddr]) -> Config {
                 banner_timeout: SECOND,
                 ehlo_timeout: SECOND,
                 quit_timeout: SECOND,
+                ..SmtpSpec::default()
             }),
             deadline: 2 * SECOND,
             connect_timeout: SECOND,

@@ -146,6 +146,7 @@ mod tests {
             took: Duration::ZERO,
             stages: vec![],
             capabilities: vec![],
+            tls: None,
         }
     }
 

@@ -9,6 +9,7 @@ mod farm;
 #[cfg(test)]
 mod lab;
 mod postfix;
+mod probe;
 mod proxy;
 mod scratch;
 mod sink;

@@ -1,6 +1,8 @@
 //! What real Postfix says of our checks: a private instance, on loopback, with all that it writes in one folder.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "also in the functions that the tests share")]
 
+mod faults;
+
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -47,6 +49,12 @@ impl Postfix {
         let master = format!(
             "{address} inet n - n - - smtpd\n\
              anvil unix - - n - 1 anvil\n\
+             cleanup unix n - n - 0 cleanup\n\
+             qmgr unix n - n 300 1 qmgr\n\
+             tlsmgr unix - - n 1000? 1 tlsmgr\n\
+             discard unix - - n - - discard\n\
+             bounce unix - - n - 0 bounce\n\
+             defer unix - - n - 0 bounce\n\
              rewrite unix - - n - - trivial-rewrite\n\
              proxymap unix - - n - - proxymap\n\
              postlog unix-dgram n - n - 1 postlogd\n"
@@ -70,8 +78,13 @@ impl Postfix {
 
     /// What smtpd wrote, without time and host, once the line about the end of a session is there.
     async fn smtpd_log(&self) -> Vec<String> {
+        self.smtpd_log_of(1).await
+    }
+
+    /// Likewise, of so many sessions.
+    async fn smtpd_log_of(&self, sessions: usize) -> Vec<String> {
         let complete = async {
-            while !self.log().contains(": disconnect from") {
+            while self.log().matches(": disconnect from").count() < sessions {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
@@ -100,6 +113,7 @@ fn smtp() -> Kind {
         banner_timeout: LIMIT,
         ehlo_timeout: LIMIT,
         quit_timeout: LIMIT,
+        ..SmtpSpec::default()
     })
 }
 
@@ -112,8 +126,8 @@ async fn postfix_logs_two_lines_for_a_probe_and_no_complaint() {
     assert_eq!(outcome.stages.len(), 4);
     assert_eq!(outcome.stages[1].received, ["220 mail.example.com ESMTP Postfix"]);
     assert_eq!(
-        outcome.capabilities.join(" "),
-        "8BITMIME CHUNKING DSN ENHANCEDSTATUSCODES ETRN PIPELINING SIZE SMTPUTF8 VRFY"
+        outcome.capabilities.join(","),
+        "PIPELINING,SIZE 10240000,VRFY,ETRN,ENHANCEDSTATUSCODES,8BITMIME,DSN,SMTPUTF8,CHUNKING"
     );
     assert_eq!(
         postfix.smtpd_log().await,

@@ -32,6 +32,7 @@ async fn check(target: SocketAddr, deadline: Duration) -> Outcome {
         banner_timeout: LIMIT,
         ehlo_timeout: LIMIT,
         quit_timeout: LIMIT,
+        ..SmtpSpec::default()
     };
     checks::run(&CheckSpec { target, kind: Kind::Smtp(spec), deadline, connect_timeout: LIMIT }).await
 }
@@ -78,7 +79,7 @@ async fn a_check_finds_a_sink_well_and_leaves_no_message() {
     assert_eq!(failure(&outcome), None);
     assert_eq!(outcome.stages.len(), 4);
     assert_eq!(outcome.stages[1].received, ["220-mx1.example.com ESMTP", "220 mx1.example.com ready"]);
-    assert_eq!(outcome.capabilities, ["8BITMIME", "ENHANCEDSTATUSCODES", "PIPELINING", "SIZE"]);
+    assert_eq!(outcome.capabilities, ["PIPELINING", "SIZE 10240000", "ENHANCEDSTATUSCODES", "8BITMIME"]);
     assert_eq!(sink.accepted(), 0);
 }
 

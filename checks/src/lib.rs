@@ -4,8 +4,12 @@
 //! virtuals, weights and IPVS, and how many failures make a server "down". A failed check is data: `run` never
 //! returns an error and never panics; all that went wrong is a [`Failure`] with a fixed vocabulary.
 
+pub mod calendar;
+pub mod credential;
+pub mod proxy_header;
 mod run;
 pub mod smtp;
+pub mod tls;
 
 pub use run::run;
 
@@ -31,7 +35,7 @@ pub struct CheckSpec {
 pub enum Kind {
     /// A TCP connection is accepted.
     Connect,
-    /// Banner, EHLO and QUIT of an SMTP server.
+    /// A conversation with an SMTP server: banner, EHLO and QUIT, and what else the spec asks for.
     Smtp(smtp::SmtpSpec),
 }
 
@@ -41,7 +45,7 @@ impl Kind {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Connect => "connect",
-            Self::Smtp(_) => "smtp",
+            Self::Smtp(spec) => spec.dialect.name(),
         }
     }
 }
@@ -51,10 +55,30 @@ impl Kind {
 pub enum Stage {
     /// The TCP handshake.
     Connect,
+    /// The TLS handshake and the certificate, from the first byte or after STARTTLS.
+    Tls,
     /// The server's greeting (RFC 5321 section 4.2, code 220).
     Banner,
-    /// EHLO and its capabilities.
+    /// EHLO, or LHLO (RFC 2033), and its capabilities; once more after STARTTLS.
     Ehlo,
+    /// HELO, where EHLO was refused with 5xx.
+    Helo,
+    /// STARTTLS (RFC 3207) and 220.
+    StartTls,
+    /// AUTH (RFC 4954) and 235.
+    Auth,
+    /// MAIL FROM and 250.
+    Mail,
+    /// RCPT TO with a recipient that the server must take.
+    Rcpt,
+    /// RCPT TO with a recipient that the server must refuse.
+    Relay,
+    /// RSET and 250: the mail that was announced will not come.
+    Rset,
+    /// DATA and 354.
+    Data,
+    /// The final dot of a message and 250.
+    EndOfData,
     /// QUIT and 221.
     Quit,
 }
@@ -82,7 +106,27 @@ pub enum Reason {
     Protocol,
     /// More bytes than any honest reply has.
     TooLong,
-    /// The director itself could not ask (no descriptors, no memory, no permission): says nothing of the server.
+    /// The banner is not the one that was asked for.
+    Mismatch,
+    /// A capability that was asked for is not offered.
+    MissingCapability,
+    /// A recipient that must be refused was accepted: the server relays for anybody.
+    OpenRelay,
+    /// Plain text came between the reply to STARTTLS and the handshake: somebody is in the middle.
+    Injected,
+    /// The TLS handshake failed, or what came is not TLS.
+    TlsFailed,
+    /// No version of TLS that both sides have.
+    TlsVersion,
+    /// The certificate is past its notAfter.
+    CertificateExpired,
+    /// The certificate is for another name.
+    CertificateName,
+    /// The certificate does not lead to one of the CA file, or is wrong in itself.
+    CertificateUntrusted,
+    /// The certificate is none of those that are pinned.
+    CertificatePin,
+    /// The director itself could not ask (no descriptors, no memory, no permission, no file): says nothing of the server.
     Local,
 }
 
@@ -92,8 +136,18 @@ impl Stage {
     pub fn name(self) -> &'static str {
         match self {
             Self::Connect => "connect",
+            Self::Tls => "tls",
             Self::Banner => "banner",
             Self::Ehlo => "ehlo",
+            Self::Helo => "helo",
+            Self::StartTls => "starttls",
+            Self::Auth => "auth",
+            Self::Mail => "mail",
+            Self::Rcpt => "rcpt",
+            Self::Relay => "relay",
+            Self::Rset => "rset",
+            Self::Data => "data",
+            Self::EndOfData => "end_of_data",
             Self::Quit => "quit",
         }
     }
@@ -120,6 +174,16 @@ impl Reason {
             Self::Unexpected => "unexpected",
             Self::Protocol => "protocol",
             Self::TooLong => "too_long",
+            Self::Mismatch => "mismatch",
+            Self::MissingCapability => "missing_capability",
+            Self::OpenRelay => "open_relay",
+            Self::Injected => "injected",
+            Self::TlsFailed => "tls_failed",
+            Self::TlsVersion => "tls_version",
+            Self::CertificateExpired => "certificate_expired",
+            Self::CertificateName => "certificate_name",
+            Self::CertificateUntrusted => "certificate_untrusted",
+            Self::CertificatePin => "certificate_pin",
             Self::Local => "local",
         }
     }
@@ -168,8 +232,18 @@ pub struct Outcome {
     pub took: Duration,
     /// The stages in order; a failed one is not among them.
     pub stages: Vec<StageReport>,
-    /// The EHLO keywords that the server offered.
+    /// What the server offered in its last EHLO, keyword in upper case and parameters: `SIZE 10240000`.
     pub capabilities: Vec<String>,
+    /// What is known of the TLS session, where there was one.
+    pub tls: Option<tls::TlsReport>,
+}
+
+impl Failure {
+    /// The enhanced status code (RFC 3463) that the server gave, where it agrees with the code.
+    #[must_use]
+    pub fn enhanced(&self) -> Option<[u16; 3]> {
+        self.code.and_then(|_| smtp::reply::enhanced(self.text.as_bytes()))
+    }
 }
 
 impl fmt::Display for Failure {

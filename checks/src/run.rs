@@ -19,8 +19,24 @@ const EHOSTDOWN: i32 = 112;
 pub async fn run(spec: &CheckSpec) -> Outcome {
     let start = Instant::now();
     let deadline = after(start, spec.deadline);
-    let mut outcome =
-        Outcome { verdict: Ok(()), took: Duration::ZERO, stages: Vec::new(), capabilities: Vec::new() };
+    let mut outcome = Outcome {
+        verdict: Ok(()),
+        took: Duration::ZERO,
+        stages: Vec::new(),
+        capabilities: Vec::new(),
+        tls: None,
+    };
+    let credential = match &spec.kind {
+        Kind::Smtp(smtp) => smtp::drive::prepare(smtp),
+        Kind::Connect => Ok(None),
+    };
+    let credential = match credential {
+        Ok(credential) => credential,
+        Err(failure) => {
+            outcome.verdict = Err(failure);
+            return outcome;
+        }
+    };
     match timeout_at(after(start, spec.connect_timeout).min(deadline), connect(spec)).await {
         Ok(Ok(stream)) => {
             outcome.stages.reserve_exact(4);
@@ -33,7 +49,9 @@ pub async fn run(spec: &CheckSpec) -> Outcome {
             });
             match &spec.kind {
                 Kind::Connect => {}
-                Kind::Smtp(smtp) => smtp::drive::converse(stream, smtp, deadline, &mut outcome).await,
+                Kind::Smtp(smtp) => {
+                    smtp::drive::converse(stream, smtp, credential, deadline, &mut outcome).await;
+                }
             }
         }
         Ok(Err(error)) => outcome.verdict = Err(not_connected(system(&error))),
@@ -66,7 +84,11 @@ pub(crate) fn system(error: &io::Error) -> (Reason, String) {
     let reason = match error.kind() {
         ErrorKind::ConnectionRefused => Reason::Refused,
         ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => Reason::Unreachable,
-        ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe => Reason::Reset,
+        // ENOTCONN: a connection that stood is no more.
+        ErrorKind::ConnectionReset
+        | ErrorKind::ConnectionAborted
+        | ErrorKind::BrokenPipe
+        | ErrorKind::NotConnected => Reason::Reset,
         ErrorKind::TimedOut => Reason::Timeout,
         _ if error.raw_os_error() == Some(EHOSTDOWN) => Reason::Unreachable,
         _ => Reason::Local,
@@ -94,6 +116,7 @@ mod tests {
             (101, Reason::Unreachable),
             (104, Reason::Reset),
             (105, Reason::Local),
+            (107, Reason::Reset),
             (110, Reason::Timeout),
             (111, Reason::Refused),
             (112, Reason::Unreachable),
@@ -108,12 +131,7 @@ mod tests {
         let second = Duration::from_secs(1);
         let spec = CheckSpec {
             target: ([127, 0, 0, 1], 25).into(),
-            kind: Kind::Smtp(smtp::SmtpSpec {
-                ehlo_name: "director.example.com".to_owned(),
-                banner_timeout: second,
-                ehlo_timeout: second,
-                quit_timeout: second,
-            }),
+            kind: Kind::Smtp(smtp::SmtpSpec::default()),
             deadline: second,
             connect_timeout: second,
         };

@@ -1,55 +1,86 @@
 //! EDGE: `probe`: one check of one server, step by step.
 
+mod steps;
+
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use checks::smtp::SmtpSpec;
+use checks::calendar::rfc3339;
 use checks::{CheckSpec, Kind, Outcome};
 use serde_json::json;
 
-use super::{Exit, Threads, runtime};
-use crate::config::load::host_name;
+use self::steps::Steps;
+use super::{Exit, Threads, read, runtime};
+use crate::config::load::DEFAULT_PATH;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// The server: HOST, HOST:PORT, ADDRESS or [ADDRESS]:PORT; port 25 where none is given.
-    #[arg(value_name = "HOST")]
-    target: String,
-    /// The name to give in EHLO; this machine's name where none is given.
-    #[arg(long, value_name = "NAME")]
-    ehlo_name: Option<String>,
+    #[arg(value_name = "TARGET", required_unless_present = "virtual_name")]
+    target: Option<String>,
     /// Everything together ends within this time.
     #[arg(long, value_name = "TIME", default_value = "15s", value_parser = humantime::parse_duration)]
     deadline: Duration,
-    /// Print one JSON object instead of the conversation.
+    /// Print one JSON object a server instead of the conversation.
     #[arg(long)]
     json: bool,
+    /// The configuration file, for --virtual.
+    #[arg(short, long, value_name = "FILE", default_value = DEFAULT_PATH, requires = "virtual_name")]
+    config: PathBuf,
+    /// Run the checks of this virtual as the daemon would: all, or that of TARGET.
+    #[arg(long = "virtual", value_name = "NAME", conflicts_with = "deadline")]
+    virtual_name: Option<String>,
+    #[command(flatten)]
+    steps: Steps,
 }
 
 pub(super) fn probe(arguments: &Arguments) -> Result<(), Exit> {
-    let target = resolve(&arguments.target)?;
-    let spec = CheckSpec {
-        target,
-        kind: Kind::Smtp(SmtpSpec {
-            ehlo_name: arguments.ehlo_name.clone().unwrap_or_else(host_name),
-            banner_timeout: arguments.deadline,
-            ehlo_timeout: arguments.deadline,
-            quit_timeout: arguments.deadline,
-        }),
-        deadline: arguments.deadline,
-        connect_timeout: arguments.deadline,
+    let target = arguments.target.as_deref().map(resolve).transpose()?;
+    let specs = match (&arguments.virtual_name, target) {
+        (Some(name), target) => configured(arguments, name, target)?,
+        (None, Some(target)) => vec![CheckSpec {
+            target,
+            kind: Kind::Smtp(arguments.steps.spec(arguments.deadline)?),
+            deadline: arguments.deadline,
+            connect_timeout: arguments.deadline,
+        }],
+        (None, None) => Vec::new(),
     };
-    let outcome = runtime(Threads::One)?.block_on(checks::run(&spec));
+    let runtime = runtime(Threads::One)?;
     let mut out = std::io::stdout().lock();
-    match arguments.json {
-        true => writeln!(out, "{}", as_json(target, &outcome))?,
-        false => write_conversation(&mut out, target, &outcome)?,
+    let mut down = false;
+    for spec in specs {
+        let outcome = runtime.block_on(checks::run(&spec));
+        match arguments.json {
+            true => writeln!(out, "{}", as_json(spec.target, &outcome))?,
+            false => write_conversation(&mut out, spec.target, &outcome)?,
+        }
+        down |= outcome.verdict.is_err();
     }
-    match outcome.verdict {
-        Ok(()) => Ok(()),
-        Err(_) => Err(Exit::new(Exit::DOWN, "")),
+    if down { Err(Exit::new(Exit::DOWN, "")) } else { Ok(()) }
+}
+
+/// The checks of a virtual, each once, in the order of the file.
+fn configured(arguments: &Arguments, name: &str, target: Option<SocketAddr>) -> Result<Vec<CheckSpec>, Exit> {
+    let config = read(&arguments.config)?;
+    let Some(found) = config.virtuals.iter().find(|found| found.name == name) else {
+        let names: Vec<_> = config.virtuals.iter().map(|found| found.name.as_str()).collect();
+        let text = format!("there is no virtual \"{name}\"; there are {}", names.join(", "));
+        return Err(Exit::new(Exit::USAGE, text));
+    };
+    let mut specs: Vec<CheckSpec> = Vec::new();
+    for real in &found.reals {
+        let wanted =
+            |spec: &CheckSpec| target.is_none_or(|target| target == real.id.0 || target == spec.target);
+        specs.extend(real.check.iter().map(|plan| plan.spec.clone()).filter(wanted));
     }
+    if specs.is_empty() {
+        let whom = target.map_or("no server".to_owned(), |target| format!("no {target}"));
+        return Err(Exit::new(Exit::USAGE, format!("there is {whom} to check in \"{name}\"")));
+    }
+    Ok(specs)
 }
 
 fn resolve(text: &str) -> Result<SocketAddr, Exit> {
@@ -113,9 +144,17 @@ fn as_json(target: SocketAddr, outcome: &Outcome) -> serde_json::Value {
         "reason": failure.map(|failure| failure.reason.name()),
         "stage": failure.map(|failure| failure.stage.name()),
         "code": failure.and_then(|failure| failure.code),
+        "enhanced": failure.and_then(checks::Failure::enhanced).map(|[a, b, c]| format!("{a}.{b}.{c}")),
         "text": failure.map(|failure| failure.text.as_str()),
         "took_ms": milliseconds(outcome.took),
         "stages": stages,
+        "tls": outcome.tls.as_ref().map(|tls| json!({
+            "version": tls.version,
+            "cipher": tls.cipher,
+            "not_after": tls.not_after.map(rfc3339),
+            "days_left": tls.days_left,
+            "verified": tls.verified,
+        })),
         "capabilities": outcome.capabilities,
     })
 }

@@ -13,6 +13,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use checks::CheckSpec;
+/// Versions of HAProxy's PROXY protocol.
+pub use checks::proxy_header::Version as ProxyProtocol;
 
 use crate::model::{RealId, RealSettings, VirtualId, VirtualSettings};
 
@@ -152,13 +154,4 @@ pub struct ProxyOptions {
     pub protocol: Option<ProxyProtocol>,
     /// A session in which nothing moves for this long is closed.
     pub idle: Duration,
-}
-
-/// Versions of HAProxy's PROXY protocol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ProxyProtocol {
-    /// One line of text.
-    V1,
-    /// Binary.
-    V2,
 }

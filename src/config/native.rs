@@ -8,6 +8,7 @@ mod check;
 mod fields;
 mod reals;
 mod source;
+mod steps;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -29,6 +30,7 @@ use self::vocabulary::{CHECK, TOP, VIRTUAL};
 use super::diagnostic::{Diagnostic, Place};
 use super::{Config, DEFAULT_HTTP, DataplaneChoice, LogFormat, LogLevel, OnExit};
 
+pub(crate) use self::steps::parse_pin;
 pub(super) use self::values::is_host_name;
 
 /// Most real servers of all virtuals together: what a director can check, and no more than memory should hold.

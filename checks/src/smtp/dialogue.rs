@@ -4,15 +4,17 @@
 //! refusal too, because a server that is left without it logs "lost connection". Refuses to know sockets and time.
 //! Cannot fail: what a server says is data, and the [`Failure`] is part of the result.
 
-use smtp_proto::{
-    EXT_8BIT_MIME, EXT_ATRN, EXT_AUTH, EXT_BINARY_MIME, EXT_BURL, EXT_CHECKPOINT, EXT_CHUNKING, EXT_CONNEG,
-    EXT_CONPERM, EXT_DELIVER_BY, EXT_DSN, EXT_ENHANCED_STATUS_CODES, EXT_ETRN, EXT_EXPN, EXT_FUTURE_RELEASE,
-    EXT_HELP, EXT_MT_PRIORITY, EXT_MTRK, EXT_NO_SOLICITING, EXT_ONEX, EXT_PIPELINING, EXT_REQUIRE_TLS,
-    EXT_RRVS, EXT_SIZE, EXT_SMTP_UTF8, EXT_START_TLS, EXT_VERB, EXT_VRFY, EhloResponse,
-};
+mod auth;
 
-use super::SmtpSpec;
+use std::fmt;
+use std::time::Duration;
+
+use super::ehlo::{capabilities, parameters};
+use super::message::message;
 use super::reply::Reply;
+use super::{Dialect, SmtpSpec, is_mailbox};
+use crate::credential::Credential;
+use crate::tls::{Judged, TlsMode};
 use crate::{Failure, Reason, Stage};
 
 /// Longest name in EHLO (RFC 5321 section 4.5.3.1.2).
@@ -21,36 +23,89 @@ const MAX_DOMAIN: usize = 255;
 /// What to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
+    /// Say nothing; the server speaks first.
+    Listen,
     /// Say this and CRLF; the next reply answers it.
     Send(String),
+    /// Say `line` and CRLF, and show `shown` for it.
+    SendUnshown {
+        /// A secret, or a whole message.
+        line: Unshown,
+        /// What people see of it.
+        shown: String,
+    },
+    /// Begin TLS, and then tell [`Dialogue::secured`].
+    Handshake,
     /// Close the connection: all is said.
     Close,
+}
+
+/// Text that no log shows.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Unshown(pub(super) String);
+
+impl fmt::Debug for Unshown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
+    }
 }
 
 /// What a reply leads to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Turn {
-    /// The reply was the one that lets mail flow.
+    /// The reply was one that lets mail flow.
     pub passed: bool,
     /// What to do next, either way.
     pub step: Step,
+}
+
+/// Which mail is being announced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Transaction {
+    None,
+    /// The one that ends with RSET.
+    Asking,
+    /// The one that ends with a message.
+    Sending,
 }
 
 /// One conversation, from the moment that the connection stands. The server speaks first.
 #[derive(Debug)]
 pub struct Dialogue<'a> {
     spec: &'a SmtpSpec,
+    credential: Option<Credential>,
+    /// Seconds since 1970, for the date of a message.
+    now: i64,
     /// What the next reply answers.
     stage: Stage,
+    transaction: Transaction,
+    /// The conversation is inside TLS.
+    secure: bool,
+    /// How many answers AUTH has had.
+    challenges: u8,
     failure: Option<Failure>,
     capabilities: Vec<String>,
 }
 
 impl<'a> Dialogue<'a> {
-    /// A conversation that waits for the banner.
+    /// A conversation, and how it begins. The credential is the one that `spec.auth` names.
     #[must_use]
-    pub fn new(spec: &'a SmtpSpec) -> Self {
-        Self { spec, stage: Stage::Banner, failure: None, capabilities: Vec::new() }
+    pub fn new(spec: &'a SmtpSpec, credential: Option<Credential>, now: i64) -> (Self, Step) {
+        let implicit = spec.tls.as_ref().is_some_and(|tls| tls.mode == TlsMode::Implicit);
+        let (stage, step) =
+            if implicit { (Stage::Tls, Step::Handshake) } else { (Stage::Banner, Step::Listen) };
+        let dialogue = Self {
+            spec,
+            credential,
+            now,
+            stage,
+            transaction: Transaction::None,
+            secure: false,
+            challenges: 0,
+            failure: None,
+            capabilities: Vec::new(),
+        };
+        (dialogue, step)
     }
 
     /// What the next reply answers.
@@ -59,243 +114,305 @@ impl<'a> Dialogue<'a> {
         self.stage
     }
 
+    /// How long the present stage may take.
+    #[must_use]
+    pub fn patience(&self) -> Duration {
+        let spec = self.spec;
+        let tls = spec.tls.as_ref().map(|tls| tls.timeout);
+        let auth = spec.auth.as_ref().map(|auth| auth.timeout);
+        let mail = spec.mail.as_ref().map(|mail| mail.timeout);
+        let data = spec.data.as_ref().map(|data| data.timeout);
+        let step = match self.stage {
+            Stage::Connect | Stage::Banner => None,
+            Stage::Tls | Stage::StartTls => tls,
+            Stage::Ehlo | Stage::Helo => Some(spec.ehlo_timeout),
+            Stage::Auth => auth,
+            Stage::Mail | Stage::Rcpt if self.transaction == Transaction::Sending => data,
+            Stage::Mail | Stage::Rcpt | Stage::Relay | Stage::Rset => mail,
+            Stage::Data | Stage::EndOfData => data,
+            Stage::Quit => Some(spec.quit_timeout),
+        };
+        step.unwrap_or(spec.banner_timeout)
+    }
+
     /// Takes the reply of the present stage and goes to the next.
     pub fn reply(&mut self, reply: &Reply) -> Turn {
-        let refusal = refusal(self.stage, reply);
+        let refusal = self.refusal(reply);
         let passed = refusal.is_none();
         let step = match (self.stage, refusal) {
-            (Stage::Banner, None) => self.ehlo(),
-            (Stage::Ehlo, None) => {
-                self.capabilities = capabilities(&reply.bytes);
-                self.quit()
+            // Mail would have flowed: how the server says goodbye does not matter.
+            (Stage::Quit, _) => Step::Close,
+            // It failed before, and this was what the server had to say first.
+            _ if self.failure.is_some() => self.quit(),
+            (_, None) => self.advance(reply),
+            // RFC 5321 section 3.2: a server may know only HELO. LMTP has none.
+            (Stage::Ehlo, Some(failure))
+                if failure.reason == Reason::Permfail && self.spec.dialect == Dialect::Smtp =>
+            {
+                self.hello(Stage::Helo)
             }
-            (Stage::Banner | Stage::Ehlo, Some(failure)) => {
+            (Stage::StartTls, Some(_)) if self.is_opportunistic() && reply.code != 421 => self.greeted(),
+            (Stage::Auth, Some(failure)) if reply.code == 334 => {
+                self.failure = Some(failure);
+                // RFC 4954 section 4: only this ends an exchange that goes on.
+                Step::Send("*".to_owned())
+            }
+            (_, Some(failure)) => {
                 self.failure = Some(failure);
                 self.quit()
             }
-            // Mail would have flowed: how the server says goodbye does not matter.
-            (Stage::Quit | Stage::Connect, _) => Step::Close,
+        };
+        Turn { passed, step }
+    }
+
+    /// Notes that TLS stands, and what its certificate is worth.
+    pub(crate) fn secured(&mut self, judged: &Judged) -> Turn {
+        self.secure = true;
+        self.capabilities.clear();
+        let mut passed = true;
+        if let Judged::Bad(reason, text) = judged
+            && !self.is_opportunistic()
+        {
+            passed = false;
+            self.failure =
+                Some(Failure { stage: Stage::Tls, reason: *reason, code: None, text: text.clone() });
+        }
+        let implicit = self.spec.tls.as_ref().is_some_and(|tls| tls.mode == TlsMode::Implicit);
+        let step = match (implicit, passed) {
+            // Even a server that fails has the first word.
+            (true, _) => {
+                self.stage = Stage::Banner;
+                Step::Listen
+            }
+            (false, true) => self.hello(Stage::Ehlo),
+            (false, false) => self.quit(),
         };
         Turn { passed, step }
     }
 
     /// Notes what the network did instead of a reply. The conversation is over: there is nobody to say QUIT to.
-    pub fn lost(&mut self, failure: Failure) {
-        if self.stage != Stage::Quit {
+    pub fn lost(&mut self, mut failure: Failure) {
+        if self.stage != Stage::Quit && self.failure.is_none() {
+            failure.text = self.hushed(failure.text);
             self.failure = Some(failure);
         }
     }
 
-    /// Whether the server is well, and the EHLO keywords that it offered, as far as smtp-proto knows them.
+    /// The lines of a reply as they may be kept: none that repeats a secret.
+    #[must_use]
+    pub fn shown(&self, lines: Vec<String>) -> Vec<String> {
+        lines.into_iter().map(|line| self.hushed(line)).collect()
+    }
+
+    /// Whether the server is well, and what it offered in its last EHLO.
     pub fn finish(self) -> (Result<(), Failure>, Vec<String>) {
         (self.failure.map_or(Ok(()), Err), self.capabilities)
     }
 
-    fn ehlo(&mut self) -> Step {
-        self.stage = Stage::Ehlo;
+    /// Goes on after a reply that lets mail flow.
+    fn advance(&mut self, reply: &Reply) -> Step {
+        match self.stage {
+            Stage::Banner => match self.mismatch(reply) {
+                Some(text) => self.fail(Stage::Banner, Reason::Mismatch, text),
+                None => self.hello(Stage::Ehlo),
+            },
+            Stage::Ehlo => {
+                self.capabilities = capabilities(reply);
+                self.greeted()
+            }
+            Stage::Helo => {
+                self.capabilities.clear();
+                self.greeted()
+            }
+            Stage::StartTls => {
+                self.stage = Stage::Tls;
+                Step::Handshake
+            }
+            Stage::Auth => self.answer(reply),
+            Stage::Mail => match (self.transaction, &self.spec.mail, &self.spec.data) {
+                (Transaction::Sending, _, Some(data)) => self.recipient(Stage::Rcpt, &data.to),
+                (_, Some(mail), _) => match &mail.accept {
+                    Some(accept) => self.recipient(Stage::Rcpt, accept),
+                    None => self.relay(),
+                },
+                _ => self.reset(),
+            },
+            Stage::Rcpt if self.transaction == Transaction::Sending => {
+                self.stage = Stage::Data;
+                Step::Send("DATA".to_owned())
+            }
+            Stage::Rcpt => self.relay(),
+            Stage::Relay => self.reset(),
+            Stage::Rset => self.send_message(),
+            Stage::Data => match &self.spec.data {
+                Some(data) => {
+                    self.stage = Stage::EndOfData;
+                    let line = message(data, &self.spec.ehlo_name, self.now);
+                    Step::SendUnshown {
+                        shown: format!("(a message of {} bytes)", line.len()),
+                        line: Unshown(line),
+                    }
+                }
+                None => self.quit(),
+            },
+            Stage::EndOfData | Stage::Connect | Stage::Tls | Stage::Quit => self.quit(),
+        }
+    }
+
+    /// What is wrong with a banner whose code is right.
+    fn mismatch(&self, reply: &Reply) -> Option<String> {
+        let first = reply.lines.first().map(String::as_str).unwrap_or_default();
+        if let Some(name) = &self.spec.banner_name {
+            let said = first.get(4..).and_then(|text| text.split(' ').next()).unwrap_or_default();
+            if !said.eq_ignore_ascii_case(name) {
+                return Some(format!("the banner is not that of {name}: {first}"));
+            }
+        }
+        let pattern = self.spec.banner.as_ref()?;
+        let matches = reply.lines.iter().any(|line| pattern.matches(line));
+        (!matches).then(|| format!("the banner does not match: {first}"))
+    }
+
+    /// Says EHLO, LHLO or HELO.
+    fn hello(&mut self, stage: Stage) -> Step {
+        self.stage = stage;
         let name = &self.spec.ehlo_name;
         // A line end in the name would be a second command.
         if name.is_empty() || name.len() > MAX_DOMAIN || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
-            let text = "our own EHLO name is not one that can be said".to_owned();
-            self.failure = Some(Failure { stage: Stage::Ehlo, reason: Reason::Local, code: None, text });
-            return self.quit();
+            return self.fail(
+                stage,
+                Reason::Local,
+                "our own EHLO name is not one that can be said".to_owned(),
+            );
         }
-        Step::Send(format!("EHLO {name}"))
+        let verb = match (stage, self.spec.dialect) {
+            (Stage::Helo, _) => "HELO",
+            (_, Dialect::Smtp) => "EHLO",
+            (_, Dialect::Lmtp) => "LHLO",
+        };
+        Step::Send(format!("{verb} {name}"))
+    }
+
+    /// Goes on after a greeting: TLS first, then what was offered, then the rest.
+    fn greeted(&mut self) -> Step {
+        if let Some(tls) = &self.spec.tls
+            && !self.secure
+            && self.stage != Stage::StartTls
+        {
+            let offered = parameters(&self.capabilities, "STARTTLS").is_some();
+            if offered {
+                self.stage = Stage::StartTls;
+                return Step::Send("STARTTLS".to_owned());
+            }
+            if tls.mode == TlsMode::Required {
+                let text = "STARTTLS is not offered".to_owned();
+                return self.fail(Stage::Ehlo, Reason::MissingCapability, text);
+            }
+        }
+        let missing = self.spec.require.iter().find_map(|one| one.missing(&self.capabilities));
+        if let Some(text) = missing {
+            return self.fail(Stage::Ehlo, Reason::MissingCapability, text);
+        }
+        self.authenticate()
+    }
+
+    /// Announces the mail that will not come.
+    fn ask(&mut self) -> Step {
+        match &self.spec.mail {
+            Some(mail) => {
+                self.transaction = Transaction::Asking;
+                self.sender(&mail.from)
+            }
+            None => self.send_message(),
+        }
+    }
+
+    /// Announces the message that will.
+    fn send_message(&mut self) -> Step {
+        match &self.spec.data {
+            Some(data) => {
+                self.transaction = Transaction::Sending;
+                self.sender(&data.from)
+            }
+            None => self.quit(),
+        }
+    }
+
+    fn sender(&mut self, from: &str) -> Step {
+        if !from.is_empty() && !is_mailbox(from) {
+            return self.fail(Stage::Mail, Reason::Local, "our own sender is not an address".to_owned());
+        }
+        self.stage = Stage::Mail;
+        Step::Send(format!("MAIL FROM:<{from}>"))
+    }
+
+    fn recipient(&mut self, stage: Stage, to: &str) -> Step {
+        if !is_mailbox(to) {
+            return self.fail(stage, Reason::Local, "our own recipient is not an address".to_owned());
+        }
+        self.stage = stage;
+        Step::Send(format!("RCPT TO:<{to}>"))
+    }
+
+    fn relay(&mut self) -> Step {
+        match self.spec.mail.as_ref().and_then(|mail| mail.refuse.as_ref()) {
+            Some(refuse) => self.recipient(Stage::Relay, refuse),
+            None => self.reset(),
+        }
+    }
+
+    fn reset(&mut self) -> Step {
+        self.stage = Stage::Rset;
+        Step::Send("RSET".to_owned())
     }
 
     fn quit(&mut self) -> Step {
         self.stage = Stage::Quit;
         Step::Send("QUIT".to_owned())
     }
+
+    fn fail(&mut self, stage: Stage, reason: Reason, text: String) -> Step {
+        self.failure = Some(Failure { stage, reason, code: None, text: short(text) });
+        self.quit()
+    }
+
+    fn is_opportunistic(&self) -> bool {
+        self.spec.tls.as_ref().is_some_and(|tls| tls.mode == TlsMode::Opportunistic)
+    }
+
+    /// The failure that `reply` is at the present stage, unless it is one that lets mail flow.
+    fn refusal(&self, reply: &Reply) -> Option<Failure> {
+        let code = reply.code;
+        let passes = match self.stage {
+            Stage::Connect | Stage::Tls | Stage::Banner | Stage::StartTls => code == 220,
+            Stage::Ehlo | Stage::Helo | Stage::Mail | Stage::Rset | Stage::EndOfData => code == 250,
+            // RFC 5321 section 4.3.2: 251 is forwarded, 252 is not verified; both take the mail.
+            Stage::Rcpt => (250..=252).contains(&code),
+            // Not now is also no. 421 closes the connection, whatever was asked.
+            Stage::Relay => (400..=599).contains(&code) && code != 421,
+            Stage::Auth => code == 235 || (code == 334 && self.wants_challenge()),
+            Stage::Data => code == 354,
+            Stage::Quit => code == 221,
+        };
+        if passes {
+            return None;
+        }
+        let reason = match code {
+            200..=299 if self.stage == Stage::Relay => Reason::OpenRelay,
+            400..=499 => Reason::Tempfail,
+            500..=599 => Reason::Permfail,
+            _ => Reason::Unexpected,
+        };
+        let text = self.hushed(reply.lines.first().cloned().unwrap_or_default());
+        Some(Failure { stage: self.stage, reason, code: Some(code), text })
+    }
 }
 
-/// The failure that `reply` is at `stage`, unless it is the one code that lets mail flow.
-fn refusal(stage: Stage, reply: &Reply) -> Option<Failure> {
-    let wanted = match stage {
-        Stage::Connect | Stage::Banner => 220,
-        Stage::Ehlo => 250,
-        Stage::Quit => 221,
-    };
-    let reason = match reply.code {
-        code if code == wanted => return None,
-        400..=499 => Reason::Tempfail,
-        500..=599 => Reason::Permfail,
-        _ => Reason::Unexpected,
-    };
-    let text = reply.lines.first().cloned().unwrap_or_default();
-    Some(Failure { stage, reason, code: Some(reply.code), text })
+/// At most [`super::MAX_TEXT`] bytes of a text that is printable already.
+fn short(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(super::MAX_TEXT));
+    text
 }
-
-/// The keywords in the complete reply to EHLO; none if smtp-proto does not like it, which is no reason to be unwell.
-fn capabilities(reply: &[u8]) -> Vec<String> {
-    let offered = EhloResponse::parse(&mut reply.iter()).map_or(0, |ehlo| ehlo.capabilities);
-    KEYWORDS.iter().filter(|(bit, _)| offered & bit != 0).map(|(_, name)| (*name).to_owned()).collect()
-}
-
-/// The names of smtp-proto's bits.
-const KEYWORDS: [(u32, &str); 28] = [
-    (EXT_8BIT_MIME, "8BITMIME"),
-    (EXT_ATRN, "ATRN"),
-    (EXT_AUTH, "AUTH"),
-    (EXT_BINARY_MIME, "BINARYMIME"),
-    (EXT_BURL, "BURL"),
-    (EXT_CHECKPOINT, "CHECKPOINT"),
-    (EXT_CHUNKING, "CHUNKING"),
-    (EXT_CONNEG, "CONNEG"),
-    (EXT_CONPERM, "CONPERM"),
-    (EXT_DELIVER_BY, "DELIVERBY"),
-    (EXT_DSN, "DSN"),
-    (EXT_ENHANCED_STATUS_CODES, "ENHANCEDSTATUSCODES"),
-    (EXT_ETRN, "ETRN"),
-    (EXT_EXPN, "EXPN"),
-    (EXT_FUTURE_RELEASE, "FUTURERELEASE"),
-    (EXT_HELP, "HELP"),
-    (EXT_MT_PRIORITY, "MT-PRIORITY"),
-    (EXT_MTRK, "MTRK"),
-    (EXT_NO_SOLICITING, "NO-SOLICITING"),
-    (EXT_ONEX, "ONEX"),
-    (EXT_PIPELINING, "PIPELINING"),
-    (EXT_REQUIRE_TLS, "REQUIRETLS"),
-    (EXT_RRVS, "RRVS"),
-    (EXT_SIZE, "SIZE"),
-    (EXT_SMTP_UTF8, "SMTPUTF8"),
-    (EXT_START_TLS, "STARTTLS"),
-    (EXT_VERB, "VERB"),
-    (EXT_VRFY, "VRFY"),
-];
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::smtp::reply::Splitter;
-    use proptest::prelude::*;
-    use std::time::Duration;
-
-    fn spec(name: &str) -> SmtpSpec {
-        let second = Duration::from_secs(1);
-        SmtpSpec {
-            ehlo_name: name.to_owned(),
-            banner_timeout: second,
-            ehlo_timeout: second,
-            quit_timeout: second,
-        }
-    }
-
-    fn reply(text: &str) -> Reply {
-        Splitter::default().feed(text.as_bytes()).unwrap().1.unwrap()
-    }
-
-    /// What is said, how it fails, what was offered.
-    type Talk = (Vec<String>, Option<(Stage, Reason, u16)>, Vec<String>);
-
-    /// Everything that is said to a server that says `replies`, and the end of it.
-    fn talk(replies: &[&str]) -> Talk {
-        let spec = spec("director.example.com");
-        let (mut dialogue, mut said) = (Dialogue::new(&spec), Vec::new());
-        for text in replies {
-            match dialogue.reply(&reply(text)).step {
-                Step::Send(line) => said.push(line),
-                Step::Close => break,
-            }
-        }
-        let (verdict, capabilities) = dialogue.finish();
-        (said, verdict.err().map(|f| (f.stage, f.reason, f.code.unwrap())), capabilities)
-    }
-
-    const EHLO: &str = "EHLO director.example.com";
-
-    #[test]
-    fn a_healthy_server_is_greeted_and_left() {
-        let postfix = "250-mail.example.com\r\n250-PIPELINING\r\n250-SIZE 10240000\r\n250-ETRN\r\n250-STARTTLS\r\n\
-            250-ENHANCEDSTATUSCODES\r\n250-8BITMIME\r\n250-DSN\r\n250-SMTPUTF8\r\n250-XCLIENT NAME ADDR\r\n250 CHUNKING\r\n";
-        let (said, failure, capabilities) = talk(&["220-wait\r\n220 mail\r\n", postfix, "221 Bye\r\n"]);
-        assert_eq!((said, failure), (vec![EHLO.to_owned(), "QUIT".to_owned()], None));
-        assert_eq!(
-            capabilities.join(" "),
-            "8BITMIME CHUNKING DSN ENHANCEDSTATUSCODES ETRN PIPELINING SIZE SMTPUTF8 STARTTLS"
-        );
-    }
-
-    #[test]
-    fn capabilities_survive_odd_answers() {
-        for (answer, expected) in [
-            ("250\r\n", ""),
-            ("250 mail\r\n", ""),
-            ("250-mail\n250 size\n", "SIZE"),
-            ("250-mail\r\n250-PIPELINING\r\n250\r\n", "PIPELINING"),
-            ("250-\r\n250-\r\n250 AUTH=\r\n", "AUTH"),
-            ("250-m\r\n250-SIZE abc\r\n250-AUTH FOO é\r\n250 DSN\r\n", "AUTH DSN SIZE"),
-        ] {
-            assert_eq!(talk(&["220 x\r\n", answer]).2.join(" "), expected, "{answer}");
-        }
-    }
-
-    #[test]
-    fn a_refusal_is_answered_with_quit() {
-        use Reason::{Permfail, Tempfail, Unexpected};
-        for (code, reason) in [
-            (421, Tempfail),
-            (450, Tempfail),
-            (554, Permfail),
-            (354, Unexpected),
-            (221, Unexpected),
-            (599, Permfail),
-        ] {
-            let refusal = format!("{code} no\r\n");
-            let (said, failure, _) = talk(&[&refusal]);
-            assert_eq!((said, failure), (vec!["QUIT".to_owned()], Some((Stage::Banner, reason, code))));
-            let (said, failure, _) = talk(&["220 x\r\n", &refusal, "221 Bye\r\n"]);
-            assert_eq!(said, [EHLO, "QUIT"]);
-            assert_eq!(failure, Some((Stage::Ehlo, reason, code)));
-        }
-    }
-
-    #[test]
-    fn how_quit_is_answered_does_not_matter() {
-        for end in ["221 Bye\r\n", "250 what\r\n", "421 x\r\n", "500 x\r\n"] {
-            assert_eq!(talk(&["220 x\r\n", "250 x\r\n", end]).1, None);
-        }
-        let (spec, lost) = (
-            spec("a"),
-            Failure { stage: Stage::Quit, reason: Reason::Reset, code: None, text: String::new() },
-        );
-        let mut dialogue = Dialogue::new(&spec);
-        dialogue.reply(&reply("220 x\r\n"));
-        dialogue.reply(&reply("250 x\r\n"));
-        dialogue.lost(lost);
-        assert_eq!(dialogue.finish().0, Ok(()));
-    }
-
-    #[test]
-    fn a_failure_says_what_the_server_said() {
-        let spec = spec("a");
-        let mut dialogue = Dialogue::new(&spec);
-        dialogue.reply(&reply("421-4.3.2 too\x07 busy\r\n421 really\r\n"));
-        let failure = dialogue.finish().0.unwrap_err();
-        assert_eq!(failure.to_string(), "tempfail at banner: 421-4.3.2 too\\u{7} busy");
-    }
-
-    proptest! {
-        #[test]
-        fn nothing_illegal_is_ever_said(
-            name in prop_oneof!["[a-z.]{1,20}", "\\PC*", "[a-z\r\n ]{0,300}"],
-            codes in prop::collection::vec(prop_oneof![Just(220u16), Just(250), 200u16..600], 1..8),
-        ) {
-            let spec = spec(&name);
-            let (mut dialogue, mut said) = (Dialogue::new(&spec), Vec::new());
-            for code in codes {
-                match dialogue.reply(&reply(&format!("{code} x\r\n"))).step {
-                    Step::Send(line) => said.push(line),
-                    Step::Close => break,
-                }
-            }
-            for line in &said {
-                prop_assert!(line.len() <= 510 && line.bytes().all(|b| b == b' ' || b.is_ascii_graphic()));
-            }
-            // EHLO at most once and first, QUIT at most once and last.
-            prop_assert!(said.len() <= 2);
-            prop_assert!(said.iter().rev().skip(1).all(|line| line.starts_with("EHLO ")));
-            prop_assert!(said.last().is_none_or(|line| line == "QUIT" || line.starts_with("EHLO ")));
-        }
-    }
-}
+mod tests;

@@ -126,7 +126,7 @@ impl Splitter {
 }
 
 /// `x.y.z` after the code and before a space or the end (RFC 2034 section 4, RFC 3463 section 2).
-fn enhanced(line: &[u8]) -> Option<[u16; 3]> {
+pub(crate) fn enhanced(line: &[u8]) -> Option<[u16; 3]> {
     let text = line.get(4..)?.split(|&byte| byte == b' ').next()?;
     let mut parts = text.split(|&byte| byte == b'.').map(|part| {
         let digits = (1..=3).contains(&part.len()) && part.iter().all(u8::is_ascii_digit);

@@ -5,10 +5,11 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use checks::smtp::SmtpSpec;
+use checks::smtp::{Dialect, SmtpSpec};
 use checks::{CheckSpec, Kind};
 
 use super::fields::{Fields, Setting};
+use super::steps::StepsLayer;
 use super::values::{duration, ehlo_name, port, whole, word};
 use crate::config::CheckPlan;
 
@@ -16,17 +17,35 @@ use crate::config::CheckPlan;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CheckType {
     Smtp,
+    Lmtp,
     Connect,
     /// Not checked: always up.
     On,
 }
 
-const TYPES: [(&str, CheckType); 3] =
-    [("smtp", CheckType::Smtp), ("connect", CheckType::Connect), ("on", CheckType::On)];
-const SMTP_ONLY: [&str; 4] = ["ehlo_name", "banner_timeout", "ehlo_timeout", "quit_timeout"];
+const TYPES: [(&str, CheckType); 4] = [
+    ("smtp", CheckType::Smtp),
+    ("lmtp", CheckType::Lmtp),
+    ("connect", CheckType::Connect),
+    ("on", CheckType::On),
+];
+const SMTP_ONLY: [&str; 12] = [
+    "ehlo_name",
+    "banner_timeout",
+    "ehlo_timeout",
+    "quit_timeout",
+    "banner",
+    "banner_name",
+    "require",
+    "proxy_header",
+    "tls",
+    "auth",
+    "mail",
+    "data",
+];
 
-const SHORTEST: Duration = Duration::from_millis(10);
-const LONGEST: Duration = Duration::from_secs(3600);
+pub(super) const SHORTEST: Duration = Duration::from_millis(10);
+pub(super) const LONGEST: Duration = Duration::from_secs(3600);
 
 /// What `check` tables say, one laid over the other.
 #[derive(Clone, Debug, Default)]
@@ -43,6 +62,7 @@ pub(super) struct CheckLayer {
     banner_timeout: Setting<Duration>,
     ehlo_timeout: Setting<Duration>,
     quit_timeout: Setting<Duration>,
+    steps: StepsLayer,
 }
 
 impl CheckLayer {
@@ -66,14 +86,17 @@ impl CheckLayer {
             banner_timeout: time("banner_timeout").over(&base.banner_timeout),
             ehlo_timeout: time("ehlo_timeout").over(&base.ehlo_timeout),
             quit_timeout: time("quit_timeout").over(&base.quit_timeout),
+            steps: StepsLayer::read(fields, &base.steps),
         };
         match layer.kind.given() {
-            Some((CheckType::Connect, _)) => fields.refuse(&SMTP_ONLY, "is for checks of type \"smtp\" only"),
+            Some((CheckType::Connect, _)) => {
+                fields.refuse(&SMTP_ONLY, "is for checks of type \"smtp\" and \"lmtp\" only");
+            }
             Some((CheckType::On, _)) => {
                 let others: Vec<_> = fields.keys().iter().copied().filter(|key| *key != "type").collect();
                 fields.refuse(&others, "has no use here: type \"on\" is never checked");
             }
-            Some((CheckType::Smtp, _)) | None => {}
+            Some((CheckType::Smtp | CheckType::Lmtp, _)) | None => {}
         }
         layer
     }
@@ -86,12 +109,8 @@ impl CheckLayer {
         let kind = match self.kind.or(CheckType::Smtp) {
             CheckType::On => return None,
             CheckType::Connect => Kind::Connect,
-            CheckType::Smtp => Kind::Smtp(SmtpSpec {
-                ehlo_name: self.ehlo_name.or(host_name.to_string()),
-                banner_timeout: self.banner_timeout.or(Duration::from_secs(8)),
-                ehlo_timeout: self.ehlo_timeout.or(Duration::from_secs(5)),
-                quit_timeout: self.quit_timeout.or(Duration::from_secs(2)),
-            }),
+            CheckType::Smtp => Kind::Smtp(self.smtp(Dialect::Smtp, host_name)),
+            CheckType::Lmtp => Kind::Smtp(self.smtp(Dialect::Lmtp, host_name)),
         };
         Some(CheckPlan {
             spec: CheckSpec {
@@ -105,5 +124,18 @@ impl CheckLayer {
             fall: self.fall.or(3),
             rise: self.rise.or(2),
         })
+    }
+    fn smtp(&self, dialect: Dialect, host_name: &str) -> SmtpSpec {
+        let default = SmtpSpec::default();
+        let mut spec = SmtpSpec {
+            dialect,
+            ehlo_name: self.ehlo_name.or(host_name.to_string()),
+            banner_timeout: self.banner_timeout.or(default.banner_timeout),
+            ehlo_timeout: self.ehlo_timeout.or(default.ehlo_timeout),
+            quit_timeout: self.quit_timeout.or(default.quit_timeout),
+            ..default
+        };
+        self.steps.put(&mut spec);
+        spec
     }
 }

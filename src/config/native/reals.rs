@@ -190,11 +190,11 @@ impl Service<'_> {
                      (not checked)"
                         .into(),
                 ),
-                Setting::Given(CheckType::Smtp, at) => {
+                Setting::Given(CheckType::Smtp | CheckType::Lmtp, at) => {
                     let line = report.name_of(&self.place);
                     report.rule(
                         at,
-                        format!("type: \"smtp\" cannot check the udp virtual of {line}; \"connect\" or \"on\""),
+                        format!("type: mail cannot be checked on the udp virtual of {line}; \"connect\" or \"on\""),
                     );
                 }
                 Setting::Given(..) | Setting::Wrong => {}

@@ -203,7 +203,7 @@ fn nothing_is_coerced() {
         ),
         (
             virtual_with("check = 5"),
-            "4:9 check: 5 is a number; a table of \"type\", \"port\", \"ehlo_name\", \"interval\", \"retry\", \"fall\", \"rise\", \"deadline\", \"connect_timeout\", \"banner_timeout\", \"ehlo_timeout\", \"quit_timeout\"",
+            "4:9 check: 5 is a number; a table of \"type\", \"port\", \"ehlo_name\", \"interval\", \"retry\", \"fall\", \"rise\", \"deadline\", \"connect_timeout\", \"banner_timeout\", \"ehlo_timeout\", \"quit_timeout\", \"banner\", \"banner_name\", \"require\", \"proxy_header\", \"tls\", \"auth\", \"mail\", \"data\"",
         ),
         (virtual_with("check.fall = [1]"), "4:14 fall: this is a list; a whole number from 1 to 100"),
         (virtual_with("protocol = {}"), "4:12 protocol: this is a table; \"tcp\" or \"udp\""),
@@ -303,7 +303,7 @@ fn a_word_is_one_of_a_list() {
         ),
         (
             virtual_with("check.type = \"http\""),
-            "4:14 type: \"http\" is unknown; \"smtp\", \"connect\" or \"on\"",
+            "4:14 type: \"http\" is unknown; \"smtp\", \"lmtp\", \"connect\" or \"on\"",
         ),
         (
             virtual_with("scheduler = \"sh\"\nscheduler_flags = [\"fallback\", \"ports\"]"),
@@ -689,7 +689,7 @@ fn a_check_uses_only_what_its_type_knows() {
     each_has(&[
         (
             virtual_with("check = { type = \"connect\", ehlo_name = \"a\" }"),
-            "4:29 ehlo_name: is for checks of type \"smtp\" only",
+            "4:29 ehlo_name: is for checks of type \"smtp\" and \"lmtp\" only",
         ),
         (
             virtual_with("check = { type = \"on\", fall = 2 }"),
@@ -701,7 +701,7 @@ fn a_check_uses_only_what_its_type_knows() {
         ),
         (
             udp("check.type = \"smtp\""),
-            "5:14 type: \"smtp\" cannot check the udp virtual of line 2; \"connect\" or \"on\"",
+            "5:14 type: mail cannot be checked on the udp virtual of line 2; \"connect\" or \"on\"",
         ),
     ]);
     // What is inherited is no mistake where the type changes.

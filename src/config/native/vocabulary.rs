@@ -58,13 +58,27 @@ pub(super) static CHECK: Scope = Scope {
         "banner_timeout",
         "ehlo_timeout",
         "quit_timeout",
+        "banner",
+        "banner_name",
+        "require",
+        "proxy_header",
+        "tls",
+        "auth",
+        "mail",
+        "data",
     ],
 };
+pub(super) static TLS: Scope =
+    Scope { title: "tls", keys: &["mode", "verify", "name", "pins", "ca_file", "min_version", "timeout"] };
+pub(super) static AUTH: Scope =
+    Scope { title: "auth", keys: &["file", "mechanism", "without_tls", "timeout"] };
+pub(super) static MAIL: Scope = Scope { title: "mail", keys: &["from", "accept", "refuse", "timeout"] };
+pub(super) static DATA: Scope = Scope { title: "data", keys: &["from", "to", "timeout"] };
 pub(super) static TUNNEL: Scope = Scope { title: "tunnel", keys: &["type", "port", "checksum"] };
 pub(super) static FALLBACK: Scope = Scope { title: "fallback", keys: &["address", "forward"] };
 
 /// Where a key that is unknown in one table may belong.
-static SCOPES: [&Scope; 6] = [&TOP, &VIRTUAL, &REAL, &CHECK, &TUNNEL, &FALLBACK];
+static SCOPES: [&Scope; 10] = [&TOP, &VIRTUAL, &REAL, &CHECK, &TUNNEL, &FALLBACK, &TLS, &AUTH, &MAIL, &DATA];
 
 /// `"a", "b"`.
 pub(super) fn quoted(words: &[&str]) -> String {

@@ -14,7 +14,6 @@
 //! watch channel down with settings, a queue up with clients that nobody has taken yet, and counters.
 
 mod counts;
-mod header;
 mod listener;
 mod relay;
 mod schedule;

@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use checks::proxy_header;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
@@ -18,7 +19,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
 use super::counts::{Session, Traffic};
-use super::{header, relay::Relay};
+use super::relay::Relay;
 use crate::config::ProxyOptions;
 use crate::model::RealId;
 
@@ -76,7 +77,7 @@ pub(super) async fn serve(mut client: Client, target: Target, again: mpsc::Unbou
 async fn connect(client: &Client, real: RealId, options: ProxyOptions) -> io::Result<TcpStream> {
     let header = match options.protocol {
         None => Vec::new(),
-        Some(version) => header::encode(version, client.peer, client.stream.local_addr()?),
+        Some(version) => proxy_header::encode(version, client.peer, client.stream.local_addr()?),
     };
     let socket = if real.0.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     socket.set_nodelay(true)?;

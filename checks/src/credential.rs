@@ -1,0 +1,124 @@
+//! EDGE: who to log in as.
+//!
+//! Owns the secret and where it comes from: one line `user:password` of a regular file that others cannot read.
+//! Refuses to be shown: no `Display`, and `Debug` says nothing. Fails with a text that names the file and the
+//! trouble, never its content.
+
+use std::fmt;
+use std::fs::File;
+use std::io::Read as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+/// Largest file, in bytes.
+const MAX_FILE: u64 = 1024;
+/// Any right of others.
+const OTHERS: u32 = 0o007;
+
+/// A user and a password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credential {
+    user: String,
+    password: String,
+}
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Credential(…)")
+    }
+}
+
+impl Credential {
+    /// Reads `file`. The rights are those of the file that is read, whatever happens to its name meanwhile.
+    ///
+    /// # Errors
+    /// What is wrong with the file, for people.
+    pub fn read(file: &Path) -> Result<Self, String> {
+        let trouble = |what: &dyn fmt::Display| format!("{}: {what}", file.display());
+        // Opening a FIFO must not wait for its writer.
+        let opened =
+            File::options().read(true).custom_flags(libc::O_NONBLOCK).open(file).map_err(|e| trouble(&e))?;
+        let metadata = opened.metadata().map_err(|e| trouble(&e))?;
+        if !metadata.is_file() {
+            return Err(trouble(&"is not a regular file"));
+        }
+        if metadata.mode() & OTHERS != 0 {
+            return Err(trouble(&format!(
+                "others have rights on it (mode {:04o}); chmod o= it",
+                metadata.mode() & 0o7777
+            )));
+        }
+        let mut text = String::new();
+        opened.take(MAX_FILE + 1).read_to_string(&mut text).map_err(|e| trouble(&e.kind()))?;
+        Self::parse(&text).ok_or_else(|| trouble(&"is not one line user:password"))
+    }
+
+    /// One line of printable characters; the first colon ends the user.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let line = text.strip_suffix('\n').unwrap_or(text);
+        let line = line.strip_suffix('\r').unwrap_or(line);
+        let (user, password) = line.split_once(':')?;
+        let short = u64::try_from(text.len()).is_ok_and(|length| length <= MAX_FILE);
+        let good = short && !user.is_empty() && !password.is_empty() && !line.contains(char::is_control);
+        good.then(|| Self { user: user.to_owned(), password: password.to_owned() })
+    }
+
+    /// The initial response of PLAIN (RFC 4616), in base64.
+    pub(crate) fn plain(&self) -> String {
+        STANDARD.encode(format!("\0{}\0{}", self.user, self.password))
+    }
+
+    /// What LOGIN says first, in base64.
+    pub(crate) fn user(&self) -> String {
+        STANDARD.encode(&self.user)
+    }
+
+    /// What LOGIN says next, in base64.
+    pub(crate) fn password(&self) -> String {
+        STANDARD.encode(&self.password)
+    }
+
+    /// Whether a printable `text` gives the secret away: a server may repeat what it was told.
+    pub(crate) fn is_in(&self, text: &str) -> bool {
+        let shown = crate::smtp::reply::printable(self.password.as_bytes());
+        [self.plain(), self.password(), shown].iter().any(|secret| text.contains(secret.as_str()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_line_is_a_credential() {
+        for (text, user, password) in
+            [("u:p", "u", "p"), ("u@example.com:a:b c\n", "u@example.com", "a:b c"), ("u:p\r\n", "u", "p")]
+        {
+            let credential = Credential::parse(text).unwrap();
+            assert_eq!((credential.user.as_str(), credential.password.as_str()), (user, password));
+        }
+        for text in ["", "u", "u:", ":p", "u:p\nv:q\n", "u:\0p", "\n"] {
+            assert!(Credential::parse(text).is_none(), "{text:?}");
+        }
+        assert!(Credential::parse(&format!("u:{}", "p".repeat(2000))).is_none());
+    }
+
+    #[test]
+    fn a_credential_is_said_as_sasl_wants_it_and_never_shown() {
+        let credential = Credential::parse("tim:tanstaaftanstaaf").unwrap();
+        // The example of RFC 4616 section 4.
+        assert_eq!(credential.plain(), "AHRpbQB0YW5zdGFhZnRhbnN0YWFm");
+        assert_eq!(
+            (credential.user(), credential.password()),
+            ("dGlt".into(), "dGFuc3RhYWZ0YW5zdGFhZg==".into())
+        );
+        assert_eq!(format!("{credential:?}"), "Credential(…)");
+        assert!(
+            credential.is_in("535 tanstaaftanstaaf") && credential.is_in("535 AHRpbQB0YW5zdGFhZnRhbnN0YWFm")
+        );
+        assert!(!credential.is_in("535 5.7.8 no, tim"));
+    }
+}

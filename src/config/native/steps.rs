@@ -1,0 +1,538 @@
+//! What a `check` table says of the steps of an SMTP conversation, its nested tables among them.
+//!
+//! Owns `banner`, `require`, `proxy_header`, `tls`, `auth`, `mail` and `data`, their merge and the rules between them. A
+//! nested table is laid over that of the level above key by key, and must be whole where it stands. Refuses to know
+//! the pace of a check. Files are named here and read by the check.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use checks::proxy_header::Version;
+use checks::smtp::ehlo::Requirement;
+use checks::smtp::{
+    AuthOver, AuthSpec, DataSpec, MailSpec, Mechanism, Pattern, ProxyHeader, SmtpSpec, is_mailbox,
+};
+use checks::tls::{TlsMode, TlsSpec, TlsVersion, Verify};
+
+use super::check::{LONGEST, SHORTEST};
+use super::fields::{Fields, Raw, Setting};
+use super::values::{boolean, duration, is_host_name, text, word};
+use super::vocabulary::{AUTH, DATA, MAIL, TLS};
+
+const MODES: [(&str, Option<TlsMode>); 4] = [
+    ("off", None),
+    ("opportunistic", Some(TlsMode::Opportunistic)),
+    ("required", Some(TlsMode::Required)),
+    ("implicit", Some(TlsMode::Implicit)),
+];
+const VERSIONS: [(&str, TlsVersion); 2] = [("1.2", TlsVersion::V12), ("1.3", TlsVersion::V13)];
+const VERIFY: [(&str, Verifying); 4] = [
+    ("none", Verifying::None),
+    ("chain", Verifying::Chain),
+    ("name", Verifying::Name),
+    ("pinned", Verifying::Pinned),
+];
+const MECHANISMS: [(&str, Mechanism); 2] = [("plain", Mechanism::Plain), ("login", Mechanism::Login)];
+const HEADERS: [(&str, ProxyHeader); 3] = [
+    ("v1", ProxyHeader::Proxy(Version::V1)),
+    ("v2", ProxyHeader::Proxy(Version::V2)),
+    ("v2-local", ProxyHeader::Local),
+];
+
+/// Words of `verify`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verifying {
+    None,
+    Chain,
+    Name,
+    Pinned,
+}
+
+/// What is said of the steps, one level laid over the other.
+#[derive(Clone, Debug, Default)]
+pub(super) struct StepsLayer {
+    banner: Setting<Pattern>,
+    banner_name: Setting<String>,
+    require: Setting<Vec<Requirement>>,
+    proxy_header: Setting<ProxyHeader>,
+    tls: TlsLayer,
+    auth: AuthLayer,
+    mail: MailLayer,
+    data: DataLayer,
+}
+
+impl StepsLayer {
+    /// Reads the steps of one level and lays them over `base`.
+    pub(super) fn read(fields: &Fields<'_>, base: &Self) -> Self {
+        let layer = Self {
+            banner: fields.read("banner", pattern).over(&base.banner),
+            banner_name: fields.read("banner_name", host_name).over(&base.banner_name),
+            require: fields.list("require", requirement).over(&base.require),
+            proxy_header: fields.read("proxy_header", |raw| word(raw, &HEADERS)).over(&base.proxy_header),
+            tls: TlsLayer::read(fields.table("tls", &TLS).as_ref(), &base.tls),
+            auth: AuthLayer::read(fields.table("auth", &AUTH).as_ref(), &base.auth),
+            mail: MailLayer::read(fields.table("mail", &MAIL).as_ref(), &base.mail),
+            data: DataLayer::read(fields.table("data", &DATA).as_ref(), &base.data),
+        };
+        let is_off = layer.tls.mode.known_or(None) == Some(None);
+        let overheard = layer.auth.there && is_off && layer.auth.without_tls.known_or(false) == Some(false);
+        if overheard {
+            for key in ["auth", "tls"] {
+                let advice = "a password is not said without TLS; write tls = { mode = \"required\" }, or \
+                              auth.without_tls = true";
+                fields.refuse(&[key], advice);
+            }
+        }
+        layer
+    }
+
+    /// Writes the steps to `spec`.
+    pub(super) fn put(&self, spec: &mut SmtpSpec) {
+        spec.banner = self.banner.given().map(|(pattern, _)| pattern.clone());
+        spec.banner_name = self.banner_name.given().map(|(name, _)| name.clone());
+        spec.require = self.require.or(Vec::new());
+        spec.proxy = self.proxy_header.given().map(|(header, _)| *header);
+        spec.tls = self.tls.built.clone();
+        spec.auth = self.auth.spec();
+        spec.mail = self.mail.spec();
+        spec.data = self.data.spec();
+    }
+}
+
+fn timeout(fields: &Fields<'_>, base: &Setting<Duration>) -> Setting<Duration> {
+    fields.read("timeout", |raw| duration(raw, SHORTEST..=LONGEST)).over(base)
+}
+
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+#[derive(Clone, Debug, Default)]
+struct TlsLayer {
+    mode: Setting<Option<TlsMode>>,
+    verify: Setting<Verifying>,
+    name: Setting<String>,
+    pins: Setting<Vec<[u8; 32]>>,
+    ca_file: Setting<PathBuf>,
+    minimum: Setting<TlsVersion>,
+    timeout: Setting<Duration>,
+    /// Built where the table stands, so that all servers below share what is prepared for it.
+    built: Option<Box<TlsSpec>>,
+}
+
+impl TlsLayer {
+    fn read(fields: Option<&Fields<'_>>, base: &Self) -> Self {
+        let Some(fields) = fields else { return base.clone() };
+        let mut layer = Self {
+            mode: fields.read("mode", |raw| word(raw, &MODES)).over(&base.mode),
+            verify: fields.read("verify", |raw| word(raw, &VERIFY)).over(&base.verify),
+            name: fields.read("name", host_name).over(&base.name),
+            pins: fields.list("pins", pin).over(&base.pins),
+            ca_file: fields.read("ca_file", file).over(&base.ca_file),
+            minimum: fields.read("min_version", |raw| word(raw, &VERSIONS)).over(&base.minimum),
+            timeout: timeout(fields, &base.timeout),
+            built: None,
+        };
+        if layer.mode.is_absent() {
+            fields.rule("tls: mode is missing; mode = \"required\", for example".into());
+        }
+        match layer.verify.known_or(Verifying::Chain) {
+            Some(Verifying::Pinned) => {
+                fields.refuse(&["ca_file"], "is not read with verify = \"pinned\"");
+                if matches!(&layer.pins, Setting::Absent)
+                    || layer.pins.given().is_some_and(|(pins, _)| pins.is_empty())
+                {
+                    fields.rule(
+                        "tls: verify = \"pinned\" needs pins = [\"…\"]; see openssl x509 -fingerprint -sha256"
+                            .into(),
+                    );
+                }
+            }
+            Some(Verifying::None) => {
+                fields.refuse(&["ca_file", "pins"], "is not looked at with verify = \"none\"");
+            }
+            Some(Verifying::Chain | Verifying::Name) => {
+                fields.refuse(&["pins"], "is for verify = \"pinned\" only");
+            }
+            None => {}
+        }
+        layer.built = layer.spec().map(Box::new);
+        layer
+    }
+
+    fn spec(&self) -> Option<TlsSpec> {
+        let default = TlsSpec::default();
+        Some(TlsSpec {
+            mode: self.mode.or(None)?,
+            minimum: self.minimum.or(default.minimum),
+            verify: match self.verify.or(Verifying::Chain) {
+                Verifying::None => Verify::None,
+                Verifying::Chain => Verify::Chain,
+                Verifying::Name => Verify::Name,
+                Verifying::Pinned => Verify::Pinned(self.pins.or(Vec::new())),
+            },
+            name: self.name.given().map(|(name, _)| name.clone()),
+            ca_file: self.ca_file.or(default.ca_file),
+            timeout: self.timeout.or(TIMEOUT),
+            prepared: default.prepared,
+        })
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+struct AuthLayer {
+    there: bool,
+    file: Setting<PathBuf>,
+    mechanism: Setting<Mechanism>,
+    without_tls: Setting<bool>,
+    timeout: Setting<Duration>,
+}
+
+impl AuthLayer {
+    fn read(fields: Option<&Fields<'_>>, base: &Self) -> Self {
+        let Some(fields) = fields else { return base.clone() };
+        let layer = Self {
+            there: true,
+            file: fields.read("file", file).over(&base.file),
+            mechanism: fields.read("mechanism", |raw| word(raw, &MECHANISMS)).over(&base.mechanism),
+            without_tls: fields.read("without_tls", boolean).over(&base.without_tls),
+            timeout: timeout(fields, &base.timeout),
+        };
+        if layer.file.is_absent() {
+            fields.rule("auth: file is missing; it holds one line user:password".into());
+        }
+        layer
+    }
+
+    fn spec(&self) -> Option<Box<AuthSpec>> {
+        let (file, _) = self.file.given()?;
+        Some(Box::new(AuthSpec {
+            file: file.clone(),
+            mechanism: self.mechanism.given().map(|(mechanism, _)| *mechanism),
+            over: if self.without_tls.or(false) { AuthOver::Anything } else { AuthOver::Tls },
+            timeout: self.timeout.or(TIMEOUT),
+        }))
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+struct MailLayer {
+    from: Setting<String>,
+    accept: Setting<String>,
+    refuse: Setting<String>,
+    timeout: Setting<Duration>,
+}
+
+impl MailLayer {
+    fn read(fields: Option<&Fields<'_>>, base: &Self) -> Self {
+        let Some(fields) = fields else { return base.clone() };
+        let layer = Self {
+            from: fields.read("from", sender).over(&base.from),
+            accept: fields.read("accept", recipient).over(&base.accept),
+            refuse: fields.read("refuse", recipient).over(&base.refuse),
+            timeout: timeout(fields, &base.timeout),
+        };
+        if layer.accept.is_absent() && layer.refuse.is_absent() {
+            fields.rule(
+                "mail: accept is missing: a recipient of the farm, such as \"postmaster@example.com\"".into(),
+            );
+        }
+        layer
+    }
+
+    fn spec(&self) -> Option<Box<MailSpec>> {
+        let one = |setting: &Setting<String>| setting.given().map(|(address, _)| address.clone());
+        let (accept, refuse) = (one(&self.accept), one(&self.refuse));
+        (accept.is_some() || refuse.is_some()).then(|| {
+            let (from, timeout) = (self.from.or(String::new()), self.timeout.or(TIMEOUT));
+            Box::new(MailSpec { from, accept, refuse, timeout })
+        })
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+struct DataLayer {
+    from: Setting<String>,
+    to: Setting<String>,
+    timeout: Setting<Duration>,
+}
+
+impl DataLayer {
+    fn read(fields: Option<&Fields<'_>>, base: &Self) -> Self {
+        let Some(fields) = fields else { return base.clone() };
+        let layer = Self {
+            from: fields.read("from", sender).over(&base.from),
+            to: fields.read("to", recipient).over(&base.to),
+            timeout: timeout(fields, &base.timeout),
+        };
+        if layer.to.is_absent() {
+            fields.rule("data: to is missing: a recipient whose mail the farm discards".into());
+        }
+        layer
+    }
+
+    fn spec(&self) -> Option<Box<DataSpec>> {
+        let (to, _) = self.to.given()?;
+        let (from, timeout) = (self.from.or(String::new()), self.timeout.or(TIMEOUT));
+        Some(Box::new(DataSpec { from, to: to.clone(), timeout }))
+    }
+}
+
+fn pattern(raw: &Raw<'_>) -> Result<Pattern, String> {
+    let text = text(raw, "a regular expression such as \"^220 mail\\\\d\"")?;
+    Pattern::new(text).map_err(|error| format!("{} is no regular expression: {error}", raw.shown()))
+}
+
+fn host_name(raw: &Raw<'_>) -> Result<String, String> {
+    let want = "a host name such as \"mail.example.com\"";
+    let text = text(raw, want)?;
+    if is_host_name(text) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("{} is not a host name; {want}", raw.shown()))
+    }
+}
+
+fn requirement(raw: &Raw<'_>) -> Result<Requirement, String> {
+    let want = "a capability such as \"STARTTLS\", \"SIZE 10240000\" or \"AUTH PLAIN LOGIN\"";
+    Requirement::parse(text(raw, want)?).ok_or_else(|| format!("{} is not {want}", raw.shown()))
+}
+
+/// As `openssl x509 -fingerprint -sha256` prints it, with or without the colons.
+fn pin(raw: &Raw<'_>) -> Result<[u8; 32], String> {
+    let want = "the SHA-256 of a certificate or of its public key, 64 hexadecimal digits";
+    let text = text(raw, want)?;
+    parse_pin(text).ok_or_else(|| format!("{} is not {want}", raw.shown()))
+}
+
+/// The 32 bytes of a SHA-256 in hexadecimal, pairs with or without colons between them.
+pub(crate) fn parse_pin(text: &str) -> Option<[u8; 32]> {
+    let digits: Vec<u8> = text
+        .chars()
+        .filter(|c| *c != ':')
+        .map(|c| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok()))
+        .collect::<Option<_>>()?;
+    let bytes: Vec<u8> =
+        digits.chunks(2).map(|pair| pair.iter().fold(0, |n, digit| n * 16 + digit)).collect();
+    if digits.len() == 64 { bytes.try_into().ok() } else { None }
+}
+
+fn file(raw: &Raw<'_>) -> Result<PathBuf, String> {
+    let want = "an absolute path such as \"/etc/smtp-director/file\"";
+    let text = text(raw, want)?;
+    if text.starts_with('/') && !text.contains('\0') {
+        Ok(text.into())
+    } else {
+        Err(format!("{} is not {want}", raw.shown()))
+    }
+}
+
+fn sender(raw: &Raw<'_>) -> Result<String, String> {
+    let want = "an address such as \"check@example.com\", or \"\" for the null sender";
+    let text = text(raw, want)?;
+    if text.is_empty() || is_mailbox(text) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("{} is not {want}", raw.shown()))
+    }
+}
+
+fn recipient(raw: &Raw<'_>) -> Result<String, String> {
+    let want = "an address such as \"postmaster@example.com\"";
+    let text = text(raw, want)?;
+    if is_mailbox(text) { Ok(text.to_owned()) } else { Err(format!("{} is not {want}", raw.shown())) }
+}
+
+#[cfg(test)]
+mod tests {
+    use checks::Kind;
+    use checks::smtp::Dialect;
+
+    use super::super::lower;
+    use super::*;
+    use crate::config::{Config, Diagnostic};
+
+    /// A farm whose virtual has these lines.
+    fn farm(top: &str, lines: &str) -> Result<Config, Vec<Diagnostic>> {
+        let real = "[[virtual.real]]\naddress = \"10.0.0.11-10.0.0.12\"\n";
+        lower(
+            &format!("{top}\n[[virtual]]\naddress = \"192.0.2.25:25\"\n{lines}\n{real}"),
+            &[],
+            "d.example.com",
+        )
+    }
+
+    fn specs(top: &str, lines: &str) -> Vec<SmtpSpec> {
+        let config = farm(top, lines).unwrap_or_else(|problems| panic!("{lines}\n{problems:#?}"));
+        let kinds = config.virtuals[0].reals.iter().map(|real| real.check.clone().unwrap().spec.kind);
+        kinds.map(|kind| if let Kind::Smtp(spec) = kind { spec } else { panic!("{kind:?}") }).collect()
+    }
+
+    fn problem(lines: &str) -> Vec<String> {
+        let problems = farm("", lines).err().unwrap_or_default();
+        problems.into_iter().map(|problem| problem.message).collect()
+    }
+
+    #[test]
+    fn without_a_word_of_it_a_check_has_no_more_steps() {
+        let spec = specs("", "").remove(0);
+        assert_eq!(spec, SmtpSpec { ehlo_name: "d.example.com".into(), ..SmtpSpec::default() });
+    }
+
+    #[test]
+    fn every_step_can_be_written() {
+        let digits = "AB:".repeat(31) + "cd";
+        let lines = format!(
+            "check = {{ type = \"lmtp\", banner = \"^220 m\", banner_name = \"m.example\", require = [\"SIZE 5\", \"dsn\"], \
+             proxy_header = \"v2-local\", \
+             tls = {{ mode = \"implicit\", verify = \"pinned\", name = \"m.example\", pins = [\"{digits}\"], min_version = \"1.3\", timeout = \"1s\" }}, \
+             auth = {{ file = \"/a\", mechanism = \"login\", timeout = \"2s\" }}, \
+             mail = {{ from = \"a@b\", accept = \"c@d\", refuse = \"e@f\", timeout = \"3s\" }}, \
+             data = {{ from = \"\", to = \"g@h\", timeout = \"4s\" }} }}"
+        );
+        let spec = specs("", &lines).remove(0);
+        let mut pin = [0xab; 32];
+        pin[31] = 0xcd;
+        let second = Duration::from_secs(1);
+        assert_eq!(
+            spec,
+            SmtpSpec {
+                dialect: Dialect::Lmtp,
+                ehlo_name: "d.example.com".into(),
+                proxy: Some(ProxyHeader::Local),
+                banner: Some(Pattern::new("^220 m").unwrap()),
+                banner_name: Some("m.example".into()),
+                require: vec![Requirement::Size(5), Requirement::Keyword("DSN".into())],
+                tls: Some(Box::new(TlsSpec {
+                    mode: TlsMode::Implicit,
+                    minimum: TlsVersion::V13,
+                    verify: Verify::Pinned(vec![pin]),
+                    name: Some("m.example".into()),
+                    timeout: second,
+                    ..TlsSpec::default()
+                })),
+                auth: Some(Box::new(AuthSpec {
+                    file: "/a".into(),
+                    mechanism: Some(Mechanism::Login),
+                    over: AuthOver::Tls,
+                    timeout: 2 * second,
+                })),
+                mail: Some(Box::new(MailSpec {
+                    from: "a@b".into(),
+                    accept: Some("c@d".into()),
+                    refuse: Some("e@f".into()),
+                    timeout: 3 * second,
+                })),
+                data: Some(Box::new(DataSpec { from: String::new(), to: "g@h".into(), timeout: 4 * second })),
+                ..SmtpSpec::default()
+            }
+        );
+    }
+
+    #[test]
+    fn nested_tables_are_laid_over_each_other_key_by_key() {
+        let top = "check.tls = { mode = \"required\", ca_file = \"/ca\" }\ncheck.mail = { accept = \"a@b\", refuse = \"c@d\" }";
+        let lines = "check.tls = { name = \"m.example\", verify = \"name\" }\ncheck.mail.accept = \"e@f\"";
+        for spec in specs(top, lines) {
+            let tls = spec.tls.unwrap();
+            assert_eq!(
+                (tls.mode, &tls.verify, tls.name.as_deref()),
+                (TlsMode::Required, &Verify::Name, Some("m.example"))
+            );
+            assert_eq!(tls.ca_file, PathBuf::from("/ca"));
+            let mail = spec.mail.unwrap();
+            assert_eq!((mail.accept.as_deref(), mail.refuse.as_deref()), (Some("e@f"), Some("c@d")));
+        }
+        assert!(specs(top, "check.tls.mode = \"off\"").iter().all(|spec| spec.tls.is_none()));
+    }
+
+    #[test]
+    fn every_mistake_is_named() {
+        for (lines, expected) in [
+            ("check.banner = \"(\"", "banner: \"(\" is no regular expression: unclosed group"),
+            (
+                "check.banner_name = \"a b\"",
+                "banner_name: \"a b\" is not a host name; a host name such as \"mail.example.com\"",
+            ),
+            (
+                "check.require = [\"SIZE x\"]",
+                "require: \"SIZE x\" is not a capability such as \"STARTTLS\", \"SIZE 10240000\" or \"AUTH PLAIN LOGIN\"",
+            ),
+            (
+                "check.proxy_header = \"v3\"",
+                "proxy_header: \"v3\" is unknown; \"v1\", \"v2\" or \"v2-local\"; did you mean \"v1\"?",
+            ),
+            (
+                "check.tls = \"required\"",
+                "tls: \"required\" is a string; a table of \"mode\", \"verify\", \"name\", \"pins\", \"ca_file\", \"min_version\", \"timeout\"",
+            ),
+            ("check.tls = { verify = \"none\" }", "tls: mode is missing; mode = \"required\", for example"),
+            (
+                "check.tls = { mode = \"on\" }",
+                "mode: \"on\" is unknown; \"off\", \"opportunistic\", \"required\" or \"implicit\"",
+            ),
+            (
+                "check.tls = { mode = \"required\", mod = 1 }",
+                "mod: unknown key in tls; did you mean \"mode\"?",
+            ),
+            ("check.tls = { mode = \"required\", pins = [] }", "pins: is for verify = \"pinned\" only"),
+            (
+                "check.tls = { mode = \"required\", verify = \"pinned\" }",
+                "tls: verify = \"pinned\" needs pins = [\"…\"]; see openssl x509 -fingerprint -sha256",
+            ),
+            (
+                "check.tls = { mode = \"required\", verify = \"pinned\", pins = [\"ab\"] }",
+                "pins: \"ab\" is not the SHA-256 of a certificate or of its public key, 64 hexadecimal digits",
+            ),
+            (
+                "check.tls = { mode = \"required\", verify = \"none\", ca_file = \"/a\" }",
+                "ca_file: is not looked at with verify = \"none\"",
+            ),
+            (
+                "check.tls = { mode = \"required\", ca_file = \"a\" }",
+                "ca_file: \"a\" is not an absolute path such as \"/etc/smtp-director/file\"",
+            ),
+            (
+                "check.tls = { mode = \"required\", min_version = \"1.1\" }",
+                "min_version: \"1.1\" is unknown; \"1.2\" or \"1.3\"; did you mean \"1.2\"?",
+            ),
+            (
+                "check.auth = { file = \"/a\" }",
+                "auth: a password is not said without TLS; write tls = { mode = \"required\" }, or auth.without_tls = true",
+            ),
+            ("check.auth = { without_tls = true }", "auth: file is missing; it holds one line user:password"),
+            (
+                "check.mail = { from = \"a@b\" }",
+                "mail: accept is missing: a recipient of the farm, such as \"postmaster@example.com\"",
+            ),
+            (
+                "check.mail = { accept = \"a@b> X\" }",
+                "accept: \"a@b> X\" is not an address such as \"postmaster@example.com\"",
+            ),
+            (
+                "check.mail = { from = \"a\", accept = \"a@b\" }",
+                "from: \"a\" is not an address such as \"check@example.com\", or \"\" for the null sender",
+            ),
+            (
+                "check.data = { from = \"a@b\" }",
+                "data: to is missing: a recipient whose mail the farm discards",
+            ),
+            (
+                "check = { type = \"connect\", mail = { accept = \"a@b\" } }",
+                "mail: is for checks of type \"smtp\" and \"lmtp\" only",
+            ),
+        ] {
+            assert_eq!(problem(lines), [expected], "{lines}");
+        }
+        // A password may be overheard where somebody says so.
+        assert!(problem("check.auth = { file = \"/a\", without_tls = true }").is_empty());
+        assert!(problem("check.auth.file = \"/a\"\ncheck.tls.mode = \"opportunistic\"").is_empty());
+    }
+
+    #[test]
+    fn servers_of_one_table_share_what_is_prepared_for_it() {
+        // All caches are equal; only their addresses tell whether they are one.
+        let specs = specs("", "check.tls.mode = \"required\"");
+        let shown: Vec<_> = specs.iter().map(|spec| spec.tls.as_ref().unwrap().prepared.clone()).collect();
+        assert!(shown[0].is_same(&shown[1]));
+        assert!(!shown[0].is_same(&TlsSpec::default().prepared));
+    }
+}
