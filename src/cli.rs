@@ -32,6 +32,8 @@ impl Exit {
     pub const DOWN: u8 = 1;
     /// Wrong arguments.
     pub const USAGE: u8 = 64;
+    /// A host name has no address, or nobody says which.
+    pub const NO_HOST: u8 = 68;
     /// Something that is needed is not there: IPVS, a running daemon.
     pub const UNAVAILABLE: u8 = 69;
     /// The system refused something ordinary, such as a port to listen on.

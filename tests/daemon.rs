@@ -281,7 +281,10 @@ fn what_cannot_start_says_why_and_exits_by_sysexits() {
         (vec!["run", "--config", file], 71, "is another smtp-director running?"),
         (vec!["run", "--config", "/nowhere/x.toml"], 78, "/nowhere/x.toml: cannot read"),
         (vec!["status", "--http", &free.to_string()], 69, "is smtp-director running?"),
-        (vec!["probe", "no such host"], 64, "HOST:PORT"),
+        (vec!["probe", "a:b:c"], 64, "HOST:PORT"),
+        (vec!["probe", "nosuch.invalid"], 68, "cannot find the address of \"nosuch.invalid\""),
+        (vec!["probe", "127.0.0.1", "--ehlo-name", "a b"], 64, "director.example.com"),
+        (vec!["probe", "127.0.0.1", "--deadline", "99999999999999999999s"], 64, "5s or 500ms"),
         (vec!["walk"], 64, "unrecognized subcommand"),
     ] {
         let output = program(&arguments);

@@ -88,7 +88,7 @@ pub enum Stage {
 pub enum Reason {
     /// The host answers, nothing listens (ECONNREFUSED).
     Refused,
-    /// No way to the host (EHOSTUNREACH, ENETUNREACH).
+    /// The host does not answer (EHOSTUNREACH, EHOSTDOWN).
     Unreachable,
     /// Nothing came in time.
     Timeout,
@@ -126,7 +126,7 @@ pub enum Reason {
     CertificateUntrusted,
     /// The certificate is none of those that are pinned.
     CertificatePin,
-    /// The director itself could not ask (no descriptors, no memory, no permission, no file): says nothing of the server.
+    /// The director itself could not ask (no descriptors, no memory, no permission, no route (ENETUNREACH), no file): says nothing of the server.
     Local,
 }
 

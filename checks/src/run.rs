@@ -83,7 +83,8 @@ pub(crate) fn after(now: Instant, span: Duration) -> Instant {
 pub(crate) fn system(error: &io::Error) -> (Reason, String) {
     let reason = match error.kind() {
         ErrorKind::ConnectionRefused => Reason::Refused,
-        ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => Reason::Unreachable,
+        // A network without a route is missing here: what speaks against all servers at once is ours to mend.
+        ErrorKind::HostUnreachable => Reason::Unreachable,
         // ENOTCONN: a connection that stood is no more.
         ErrorKind::ConnectionReset
         | ErrorKind::ConnectionAborted
@@ -93,7 +94,9 @@ pub(crate) fn system(error: &io::Error) -> (Reason, String) {
         _ if error.raw_os_error() == Some(EHOSTDOWN) => Reason::Unreachable,
         _ => Reason::Local,
     };
-    (reason, smtp::reply::printable(error.to_string().as_bytes()))
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    (reason, smtp::reply::printable(text.as_bytes()))
 }
 
 #[cfg(test)]
@@ -113,7 +116,7 @@ mod tests {
             (32, Reason::Reset),
             (97, Reason::Local),
             (99, Reason::Local),
-            (101, Reason::Unreachable),
+            (101, Reason::Local),
             (104, Reason::Reset),
             (105, Reason::Local),
             (107, Reason::Reset),

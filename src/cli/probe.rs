@@ -14,15 +14,17 @@ use serde_json::json;
 use self::steps::Steps;
 use super::{Exit, Threads, read, runtime};
 use crate::config::load::DEFAULT_PATH;
+use crate::config::native::parse_duration;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// The server: HOST, HOST:PORT, ADDRESS or [ADDRESS]:PORT; port 25 where none is given.
     #[arg(value_name = "TARGET", required_unless_present = "virtual_name")]
     target: Option<String>,
-    /// Everything together ends within this time.
-    #[arg(long, value_name = "TIME", default_value = "15s", value_parser = humantime::parse_duration)]
-    deadline: Duration,
+    /// Everything together, and each step if need be, may take this time; 15s and the daemon's default for each step
+    /// where none is given.
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    deadline: Option<Duration>,
     /// Print one JSON object a server instead of the conversation.
     #[arg(long)]
     json: bool,
@@ -43,8 +45,8 @@ pub(super) fn probe(arguments: &Arguments) -> Result<(), Exit> {
         (None, Some(target)) => vec![CheckSpec {
             target,
             kind: Kind::Smtp(arguments.steps.spec(arguments.deadline)?),
-            deadline: arguments.deadline,
-            connect_timeout: arguments.deadline,
+            deadline: arguments.deadline.unwrap_or(Duration::from_secs(15)),
+            connect_timeout: arguments.deadline.unwrap_or(Duration::from_secs(3)),
         }],
         (None, None) => Vec::new(),
     };
@@ -91,15 +93,21 @@ fn resolve(text: &str) -> Result<SocketAddr, Exit> {
         return Ok(SocketAddr::new(address, 25));
     }
     let with_port = if text.contains(':') { text.to_owned() } else { format!("{text}:25") };
-    let found = with_port.to_socket_addrs().map(|mut found| found.next());
-    match found {
-        Ok(Some(address)) => Ok(address),
-        Ok(None) => Err(Exit::new(Exit::USAGE, format!("\"{text}\" has no address"))),
-        Err(error) => Err(Exit::new(
-            Exit::USAGE,
-            format!("\"{text}\" is no server: {error}; write HOST, HOST:PORT or [ADDRESS]:PORT"),
-        )),
+    let usage = "write HOST, HOST:PORT or [ADDRESS]:PORT";
+    if with_port.split_once(':').is_none_or(|(host, port)| host.is_empty() || port.parse::<u16>().is_err()) {
+        return Err(Exit::new(Exit::USAGE, format!("\"{text}\" is no server; {usage}")));
     }
+    match with_port.to_socket_addrs().map(|mut found| found.next()) {
+        Ok(Some(address)) => Ok(address),
+        Ok(None) => Err(Exit::new(Exit::NO_HOST, format!("\"{text}\" has no address"))),
+        Err(error) => {
+            Err(Exit::new(Exit::NO_HOST, format!("cannot find the address of \"{text}\": {error}")))
+        }
+    }
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    parse_duration(text).filter(|time| !time.is_zero()).ok_or_else(|| "a time such as 5s or 500ms".to_owned())
 }
 
 fn milliseconds(time: Duration) -> f64 {

@@ -32,6 +32,7 @@ use super::{Config, DEFAULT_HTTP, DataplaneChoice, LogFormat, LogLevel, OnExit};
 
 pub(crate) use self::steps::parse_pin;
 pub(super) use self::values::is_host_name;
+pub(crate) use self::values::{is_ehlo_name, parse_duration};
 
 /// Most real servers of all virtuals together: what a director can check, and no more than memory should hold.
 /// Their greatest weights add up to less than 2^31, the int in which the kernel's schedulers count.
@@ -123,7 +124,9 @@ fn lower_top(fields: &Fields<'_>, report: &Report<'_>, host_name: &str) -> Confi
 fn http(raw: &Raw<'_>) -> Result<Option<SocketAddr>, String> {
     match raw.kind {
         ValueKind::String(text) if text == "off" => Ok(None),
-        _ => socket_address(raw).map(Some).map_err(|message| format!("{message}; or \"off\"")),
+        _ => socket_address(raw, DEFAULT_HTTP.port())
+            .map(Some)
+            .map_err(|message| format!("{message}; or \"off\"")),
     }
 }
 

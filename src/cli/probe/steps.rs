@@ -16,14 +16,17 @@ use clap::ValueEnum;
 
 use super::Exit;
 use crate::config::load::host_name;
-use crate::config::native::parse_pin;
+use crate::config::native::{is_ehlo_name, parse_pin};
+
+/// What a step takes at most that has no default of its own.
+const STEP: Duration = Duration::from_secs(5);
 
 /// What to say to the server, step by step.
 #[derive(Debug, clap::Args)]
 #[group(id = "steps", multiple = true, conflicts_with = "virtual_name")]
 pub(super) struct Steps {
     /// The name to give in EHLO; this machine's name where none is given.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = ehlo_name)]
     ehlo_name: Option<String>,
     /// Speak LMTP: LHLO instead of EHLO.
     #[arg(long)]
@@ -116,16 +119,18 @@ enum Oldest {
 }
 
 impl Steps {
-    /// The spec, each step of which may take `patience`.
+    /// The spec, each step of which may take `patience`, or as long as the daemon would wait.
     ///
     /// # Errors
     /// [`Exit::USAGE`] where a flag lacks another.
-    pub(super) fn spec(&self, patience: Duration) -> Result<SmtpSpec, Exit> {
+    pub(super) fn spec(&self, patience: Option<Duration>) -> Result<SmtpSpec, Exit> {
         let tls = self.tls(patience)?;
         if self.auth_file.is_some() && tls.is_none() && !self.auth_without_tls {
             let text = "a password is not said without TLS; --starttls required, --implicit-tls or --auth-without-tls";
             return Err(Exit::new(Exit::USAGE, text));
         }
+        let default = SmtpSpec::default();
+        let step = patience.unwrap_or(STEP);
         let asks = self.rcpt.is_some() || self.refuse_rcpt.is_some();
         if !asks && self.data.is_none() && !self.from.is_empty() {
             return Err(Exit::new(Exit::USAGE, "--from is for --rcpt, --refuse-rcpt or --data"));
@@ -144,23 +149,23 @@ impl Steps {
             tls: tls.map(Box::new),
             auth: self.auth_file.clone().map(|file| {
                 let over = if self.auth_without_tls { AuthOver::Anything } else { AuthOver::Tls };
-                Box::new(AuthSpec { file, mechanism: None, over, timeout: patience })
+                Box::new(AuthSpec { file, mechanism: None, over, timeout: step })
             }),
             mail: asks.then(|| {
                 let (accept, refuse) = (self.rcpt.clone(), self.refuse_rcpt.clone());
-                Box::new(MailSpec { from: self.from.clone(), accept, refuse, timeout: patience })
+                Box::new(MailSpec { from: self.from.clone(), accept, refuse, timeout: step })
             }),
             data: self
                 .data
                 .clone()
-                .map(|to| Box::new(DataSpec { from: self.from.clone(), to, timeout: patience })),
-            banner_timeout: patience,
-            ehlo_timeout: patience,
-            quit_timeout: patience,
+                .map(|to| Box::new(DataSpec { from: self.from.clone(), to, timeout: step })),
+            banner_timeout: patience.unwrap_or(default.banner_timeout),
+            ehlo_timeout: patience.unwrap_or(default.ehlo_timeout),
+            quit_timeout: patience.unwrap_or(default.quit_timeout),
         })
     }
 
-    fn tls(&self, patience: Duration) -> Result<Option<TlsSpec>, Exit> {
+    fn tls(&self, patience: Option<Duration>) -> Result<Option<TlsSpec>, Exit> {
         let mode = match (self.implicit_tls, self.starttls) {
             (true, _) => TlsMode::Implicit,
             (false, StartTls::Required) => TlsMode::Required,
@@ -185,9 +190,17 @@ impl Steps {
             verify,
             name: self.tls_name.clone(),
             ca_file: self.ca_file.clone(),
-            timeout: patience,
+            timeout: patience.unwrap_or(STEP),
             ..TlsSpec::default()
         }))
+    }
+}
+
+fn ehlo_name(text: &str) -> Result<String, String> {
+    if is_ehlo_name(text) {
+        Ok(text.to_owned())
+    } else {
+        Err("a host name such as director.example.com, or an address such as [192.0.2.1]".to_owned())
     }
 }
 

@@ -5,7 +5,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use checks::smtp::{Dialect, SmtpSpec};
+use checks::proxy_header::Version;
+use checks::smtp::{Dialect, ProxyHeader, SmtpSpec};
 use checks::{CheckSpec, Kind};
 
 use super::fields::{Fields, Setting};
@@ -63,9 +64,20 @@ pub(super) struct CheckLayer {
     ehlo_timeout: Setting<Duration>,
     quit_timeout: Setting<Duration>,
     steps: StepsLayer,
+    /// What the real servers of this virtual wait for before they greet anybody: what the proxy dataplane sends them.
+    expected_header: Option<ProxyHeader>,
 }
 
 impl CheckLayer {
+    /// The layer of a virtual whose sessions begin with this header: so does a check on the same port.
+    pub(super) fn expecting(self, version: Option<Version>) -> Self {
+        let expected_header = version.map(|version| match version {
+            Version::V1 => ProxyHeader::Proxy(Version::V1),
+            Version::V2 => ProxyHeader::Local,
+        });
+        Self { expected_header, ..self }
+    }
+
     /// Reads the `check` table of one level and lays it over `base`.
     ///
     /// A key that the type in force here does not use is refused here; one that is inherited is no mistake.
@@ -87,6 +99,7 @@ impl CheckLayer {
             ehlo_timeout: time("ehlo_timeout").over(&base.ehlo_timeout),
             quit_timeout: time("quit_timeout").over(&base.quit_timeout),
             steps: StepsLayer::read(fields, &base.steps),
+            expected_header: base.expected_header,
         };
         match layer.kind.given() {
             Some((CheckType::Connect, _)) => {
@@ -136,6 +149,9 @@ impl CheckLayer {
             ..default
         };
         self.steps.put(&mut spec);
+        if spec.proxy.is_none() && self.port.is_absent() {
+            spec.proxy = self.expected_header;
+        }
         spec
     }
 }

@@ -579,6 +579,26 @@ fn a_route_must_lead_to_the_server() {
 }
 
 #[test]
+fn a_check_begins_as_the_sessions_of_the_proxy_do() {
+    use checks::Kind;
+    use checks::proxy_header::Version;
+    use checks::smtp::ProxyHeader;
+    let header = |text: &str| {
+        let virtuals = farm(text).virtuals;
+        match &virtuals[0].reals[0].check.as_ref().unwrap().spec.kind {
+            Kind::Smtp(spec) => spec.proxy,
+            Kind::Connect => panic!("smtp is the default"),
+        }
+    };
+    assert_eq!(header(&virtual_with("")), None);
+    assert_eq!(header(&virtual_with("proxy_protocol = \"v1\"")), Some(ProxyHeader::Proxy(Version::V1)));
+    assert_eq!(header(&virtual_with("proxy_protocol = \"v2\"")), Some(ProxyHeader::Local));
+    assert_eq!(header(&virtual_with("proxy_protocol = \"v2\"\ncheck = { port = 2525 }")), None);
+    let own = virtual_with("proxy_protocol = \"v2\"\ncheck = { proxy_header = \"v2\" }");
+    assert_eq!(header(&own), Some(ProxyHeader::Proxy(Version::V2)));
+}
+
+#[test]
 fn a_fallback_is_another_server() {
     each_has(&[
         (

@@ -62,10 +62,21 @@ pub(super) fn choice(words: &[&str]) -> String {
     }
 }
 
-/// A time with its unit.
-pub(super) fn duration(raw: &Raw<'_>, range: RangeInclusive<Duration>) -> Result<Duration, String> {
+/// A time with its unit, such as `10s` or `1h30m`.
+pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     // `humantime` panics where a sum comes to exactly 2^64 s. Nine digits and the largest unit stay far below.
     const MOST_DIGITS: usize = 9;
+    let digits = text.chars().filter(char::is_ascii_digit).count();
+    (digits <= MOST_DIGITS).then(|| humantime::parse_duration(text).ok()).flatten()
+}
+
+/// A name that EHLO can carry: a host name, or an address literal (RFC 5321 section 4.1.3).
+pub(crate) fn is_ehlo_name(text: &str) -> bool {
+    is_host_name(text) || is_address_literal(text)
+}
+
+/// A time with its unit.
+pub(super) fn duration(raw: &Raw<'_>, range: RangeInclusive<Duration>) -> Result<Duration, String> {
     let limits = format!("from {} to {}", show(*range.start()), show(*range.end()));
     let text = match raw.kind {
         ValueKind::String(text) => text,
@@ -78,8 +89,7 @@ pub(super) fn duration(raw: &Raw<'_>, range: RangeInclusive<Duration>) -> Result
     if digits == text.len() && digits > 0 {
         return Err(format!("{} has no unit; write \"{text}s\" for seconds, {limits}", raw.shown()));
     }
-    let parsed = (digits <= MOST_DIGITS).then(|| humantime::parse_duration(text).ok()).flatten();
-    match parsed {
+    match parse_duration(text) {
         Some(time) if range.contains(&time) => Ok(time),
         Some(_) => Err(format!("{} is out of range; a time {limits}", raw.shown())),
         None => Err(format!(
@@ -135,7 +145,7 @@ pub(super) fn name(raw: &Raw<'_>) -> Result<String, String> {
 pub(super) fn ehlo_name(raw: &Raw<'_>) -> Result<String, String> {
     let want = "a host name such as \"director.example.com\", or an address such as \"[192.0.2.1]\"";
     let text = text(raw, want)?;
-    if is_host_name(text) || is_address_literal(text) {
+    if is_ehlo_name(text) {
         Ok(text.to_string())
     } else {
         Err(format!("{} is not a host name; {want}", raw.shown()))
@@ -162,11 +172,13 @@ fn is_address_literal(text: &str) -> bool {
 }
 
 /// An address with its port, not 0.
-pub(super) fn socket_address(raw: &Raw<'_>) -> Result<SocketAddr, String> {
-    let want = "an address and port such as \"192.0.2.25:25\" or \"[2001:db8::25]:25\"";
+pub(super) fn socket_address(raw: &Raw<'_>, usual_port: u16) -> Result<SocketAddr, String> {
+    let want = &format!(
+        "an address and port such as \"192.0.2.25:{usual_port}\" or \"[2001:db8::25]:{usual_port}\""
+    );
     let text = text(raw, want)?;
     if let Ok(ip) = text.parse::<IpAddr>() {
-        return Err(format!("{} has no port; write \"{}\"", raw.shown(), SocketAddr::new(ip, 25)));
+        return Err(format!("{} has no port; write \"{}\"", raw.shown(), SocketAddr::new(ip, usual_port)));
     }
     let address: SocketAddr =
         text.parse().map_err(|_| format!("{} is not {want}; host names are not resolved", raw.shown()))?;

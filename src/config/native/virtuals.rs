@@ -47,7 +47,8 @@ pub(super) fn lower<'a>(fields: &Fields<'_>, farm: &'a Farm<'a>) -> Option<Lower
         id,
         route: Route::read(fields, None),
         weight: fields.read("weight", |raw| whole(raw, 0..=Weight::MAX_CONFIGURED)).or(1),
-        check: CheckLayer::read(fields.table("check", &CHECK).as_ref(), &farm.check),
+        check: CheckLayer::read(fields.table("check", &CHECK).as_ref(), &farm.check)
+            .expecting(proxy.protocol),
         servers: BTreeMap::new(),
     };
     if !fields.has("real") {
@@ -119,7 +120,7 @@ fn read_identity(
 }
 
 fn virtual_address(raw: &Raw<'_>, dataplane: Option<DataplaneChoice>) -> Result<SocketAddr, String> {
-    let address = socket_address(raw)?;
+    let address = socket_address(raw, 25)?;
     let ip = address.ip();
     let link_local = matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local());
     if ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::BROADCAST) || link_local {
