@@ -24,9 +24,7 @@ use crate::config::{
 };
 use crate::dataplane::proxy::Proxy;
 use crate::director::{Director, Event, Inbox};
-use crate::model::{
-    Forward, Protocol, RealId, RealSettings, Scheduler, SchedulerFlags, VirtualId, VirtualSettings, Weight,
-};
+use crate::model::{Forward, Protocol, RealId, RealSettings, Scheduler, VirtualId, VirtualSettings, Weight};
 use crate::prober::Prober;
 use crate::snapshot::{Snapshot, render};
 
@@ -130,8 +128,7 @@ fn farm(vip: SocketAddr, servers: &[SocketAddr]) -> Config {
         fall: 3,
         rise: 2,
     };
-    let settings =
-        RealSettings { forward: Forward::Masq, weight: Weight(1), upper_threshold: 0, lower_threshold: 0 };
+    let settings = RealSettings::new(Forward::Masq, Weight(1));
     let real = |&server| RealConfig { id: RealId(server), settings, check: Some(check(server)) };
     Config {
         dataplane: DataplaneChoice::Proxy,
@@ -144,12 +141,7 @@ fn farm(vip: SocketAddr, servers: &[SocketAddr]) -> Config {
         virtuals: vec![VirtualConfig {
             name: "mail".to_owned(),
             id: VirtualId::Address { protocol: Protocol::Tcp, address: vip },
-            settings: VirtualSettings {
-                scheduler: Scheduler::Wrr,
-                flags: SchedulerFlags::NONE,
-                one_packet: false,
-                persistence: None,
-            },
+            settings: VirtualSettings::new(Scheduler::Wrr),
             quiescent: true,
             drain: PATIENCE,
             fallback: None,

@@ -293,6 +293,14 @@ pub struct VirtualSettings {
     pub persistence: Option<Persistence>,
 }
 
+impl VirtualSettings {
+    /// A scheduler and nothing else.
+    #[must_use]
+    pub fn new(scheduler: Scheduler) -> Self {
+        Self { scheduler, flags: SchedulerFlags::NONE, one_packet: false, persistence: None }
+    }
+}
+
 /// How a tunnel treats the checksum of its outer UDP or GRE header.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum TunnelChecksum {
@@ -363,6 +371,14 @@ pub struct RealSettings {
     pub upper_threshold: u32,
     /// Connections below which it sends again; 0 lets the kernel choose three quarters of the upper one.
     pub lower_threshold: u32,
+}
+
+impl RealSettings {
+    /// A way and a weight, and no thresholds.
+    #[must_use]
+    pub fn new(forward: Forward, weight: Weight) -> Self {
+        Self { forward, weight, upper_threshold: 0, lower_threshold: 0 }
+    }
 }
 
 /// One virtual and its real servers.

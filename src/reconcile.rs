@@ -74,7 +74,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::model::{Forward, Protocol, Scheduler, SchedulerFlags, VirtualSettings, Weight};
+    use crate::model::{Forward, Protocol, Scheduler, VirtualSettings, Weight};
 
     fn virtual_id() -> impl Strategy<Value = VirtualId> {
         (0u8..4)
@@ -93,12 +93,7 @@ mod tests {
     fn a_virtual() -> impl Strategy<Value = Virtual> {
         let scheduler = prop_oneof![Just(Scheduler::Wlc), Just(Scheduler::Rr)];
         (scheduler, proptest::collection::vec(real(), 0..5)).prop_map(|(scheduler, reals)| Virtual {
-            settings: VirtualSettings {
-                scheduler,
-                flags: SchedulerFlags::NONE,
-                one_packet: false,
-                persistence: None,
-            },
+            settings: VirtualSettings::new(scheduler),
             reals: reals.into_iter().collect(),
         })
     }

@@ -28,8 +28,6 @@ use smtp_director::model::{
 
 pub(crate) use suite::{Abilities, suite};
 
-use suite::plain;
-
 #[tokio::test]
 async fn memory_keeps_the_contract() {
     suite(Memory::default(), Abilities::all()).await;
@@ -82,7 +80,7 @@ fn real(address: &str) -> RealId {
 }
 
 fn weighing(weight: u32, forward: Forward) -> RealSettings {
-    RealSettings { forward, weight: Weight(weight), upper_threshold: 0, lower_threshold: 0 }
+    RealSettings::new(forward, Weight(weight))
 }
 
 fn servers(count: u32) -> BTreeMap<RealId, RealSettings> {
@@ -119,14 +117,14 @@ async fn the_kernel_says_which_module_it_does_not_have() {
     let mut ipvs = Ipvs::open().await.unwrap();
     let id = tcp("192.0.2.25:25");
     let built = Command::new("modprobe").arg("ip_vs_twos").output().unwrap().status.success();
-    match ipvs.apply(&Op::AddVirtual(id, plain(Scheduler::Twos))).await {
+    match ipvs.apply(&Op::AddVirtual(id, VirtualSettings::new(Scheduler::Twos))).await {
         Ok(()) => assert!(built),
         Err(Error::NoModule { kind: "scheduler", name }) => assert!(!built && name == "twos"),
         other => panic!("{other:?}"),
     }
-    let missing = plain(Scheduler::Other("nosuch".into()));
+    let missing = VirtualSettings::new(Scheduler::Other("nosuch".into()));
     for op in [Op::AddVirtual(id, missing.clone()), Op::SetVirtual(udp("192.0.2.25:25"), missing)] {
-        ipvs.apply(&Op::AddVirtual(udp("192.0.2.25:25"), plain(Scheduler::Rr))).await.ok();
+        ipvs.apply(&Op::AddVirtual(udp("192.0.2.25:25"), VirtualSettings::new(Scheduler::Rr))).await.ok();
         let error = ipvs.apply(&op).await.unwrap_err();
         assert!(
             matches!(&error, Error::NoModule { kind: "scheduler", name } if name == "nosuch"),
@@ -139,7 +137,7 @@ async fn the_kernel_says_which_module_it_does_not_have() {
             granularity: Granularity::V4(Ipv4Addr::BROADCAST),
             engine: Some(name.into()),
         }),
-        ..plain(Scheduler::Rr)
+        ..VirtualSettings::new(Scheduler::Rr)
     };
     let phone = udp("192.0.2.25:5060");
     let error = ipvs.apply(&Op::AddVirtual(phone, engine("nosuch"))).await.unwrap_err();
@@ -163,10 +161,12 @@ async fn the_kernel_shows_ipvsadm_what_was_asked_for() {
     let sticky = VirtualSettings {
         flags: SchedulerFlags::FALLBACK.with(SchedulerFlags::PORT),
         persistence: persistent(600, Granularity::V4(Ipv4Addr::new(255, 255, 255, 0))),
-        ..plain(Scheduler::Mh)
+        ..VirtualSettings::new(Scheduler::Mh)
     };
-    let sticky6 =
-        VirtualSettings { persistence: persistent(300, Granularity::V6(64)), ..plain(Scheduler::Wlc) };
+    let sticky6 = VirtualSettings {
+        persistence: persistent(300, Granularity::V6(64)),
+        ..VirtualSettings::new(Scheduler::Wlc)
+    };
     let limited = RealSettings { upper_threshold: 300, lower_threshold: 200, ..weighing(100, Forward::Gate) };
     let gue = Forward::Ipip(Tunnel::Gue { port: 6080, checksum: TunnelChecksum::Csum });
     let gre = Forward::Ipip(Tunnel::Gre { checksum: TunnelChecksum::None });
@@ -179,10 +179,13 @@ async fn the_kernel_shows_ipvsadm_what_was_asked_for() {
         Op::AddReal(mail, real("[2001:db8::15]:25"), weighing(2, Forward::Ipip(Tunnel::Ipip))),
         Op::AddVirtual(mail6, sticky6),
         Op::AddReal(mail6, real("[2001:db8::11]:25"), weighing(3, Forward::Gate)),
-        Op::AddVirtual(mark, plain(Scheduler::Wrr)),
+        Op::AddVirtual(mark, VirtualSettings::new(Scheduler::Wrr)),
         Op::AddReal(mark, real("10.0.0.11:0"), weighing(5, Forward::Gate)),
-        Op::AddVirtual(mark6, plain(Scheduler::Rr)),
-        Op::AddVirtual(udp("192.0.2.53:53"), VirtualSettings { one_packet: true, ..plain(Scheduler::Sed) }),
+        Op::AddVirtual(mark6, VirtualSettings::new(Scheduler::Rr)),
+        Op::AddVirtual(
+            udp("192.0.2.53:53"),
+            VirtualSettings { one_packet: true, ..VirtualSettings::new(Scheduler::Sed) },
+        ),
     ];
     for op in &ops {
         ipvs.apply(op).await.unwrap();
@@ -217,7 +220,7 @@ async fn the_kernel_shows_ipvsadm_what_was_asked_for() {
 
     // Setting a weight alone leaves the rest, because the rest is sent again.
     ipvs.apply(&Op::SetReal(mail, real("10.0.0.13:25"), weighing(9, gue))).await.unwrap();
-    ipvs.apply(&Op::SetVirtual(mail, plain(Scheduler::Sh))).await.unwrap();
+    ipvs.apply(&Op::SetVirtual(mail, VirtualSettings::new(Scheduler::Sh))).await.unwrap();
     let saved = ipvsadm(&["-Sn"]);
     let row = "-a -t 192.0.2.25:25 -r 10.0.0.13:25 -i -w 9 --tun-type gue --tun-port 6080 --tun-csum";
     assert!(saved.contains(&row.to_owned()), "{saved:#?}");
@@ -232,13 +235,13 @@ async fn the_kernel_says_what_is_invalid() {
     }
     let mut ipvs = Ipvs::open().await.unwrap();
     let (id, id6, server) = (tcp("192.0.2.25:25"), tcp("[2001:db8::25]:25"), real("10.0.0.11:25"));
-    ipvs.apply(&Op::AddVirtual(id, plain(Scheduler::Wlc))).await.unwrap();
+    ipvs.apply(&Op::AddVirtual(id, VirtualSettings::new(Scheduler::Wlc))).await.unwrap();
     let before = ipvs.dump().await.unwrap();
     let gate = weighing(1, Forward::Gate);
     let no_port = Forward::Ipip(Tunnel::Gue { port: 0, checksum: TunnelChecksum::None });
     let prefix = |prefix| VirtualSettings {
         persistence: persistent(60, Granularity::V6(prefix)),
-        ..plain(Scheduler::Rr)
+        ..VirtualSettings::new(Scheduler::Rr)
     };
     let cases = [
         (
@@ -253,7 +256,10 @@ async fn the_kernel_says_what_is_invalid() {
         (Op::AddVirtual(id6, prefix(0)), "persistence of 60 s"),
         (Op::AddVirtual(id6, prefix(129)), "persistence of 60 s"),
         (Op::AddVirtual(tcp("192.0.2.26:25"), prefix(64)), "/64 on IPv4"),
-        (Op::SetVirtual(id, plain(Scheduler::Other("sixteen-letters-".into()))), "sixteen-letters-"),
+        (
+            Op::SetVirtual(id, VirtualSettings::new(Scheduler::Other("sixteen-letters-".into()))),
+            "sixteen-letters-",
+        ),
     ];
     for (op, reason) in cases {
         match ipvs.apply(&op).await {
@@ -272,7 +278,7 @@ async fn the_kernel_dumps_a_thousand_reals() {
     }
     let mut ipvs = Ipvs::open().await.unwrap();
     let id = tcp("192.0.2.25:25");
-    ipvs.apply(&Op::AddVirtual(id, plain(Scheduler::Wlc))).await.unwrap();
+    ipvs.apply(&Op::AddVirtual(id, VirtualSettings::new(Scheduler::Wlc))).await.unwrap();
     let expected = servers(1000);
     for (server, settings) in &expected {
         ipvs.apply(&Op::AddReal(id, *server, *settings)).await.unwrap();
@@ -307,7 +313,10 @@ async fn the_kernel_keeps_virtuals_of_others_out_of_the_way() {
     let dump = ipvs.dump().await.unwrap();
     assert_eq!(dump.table.virtuals.keys().collect::<Vec<_>>(), [&id]);
     let found = &dump.table.virtuals[&id];
-    assert_eq!(found.settings, VirtualSettings { flags: SchedulerFlags::FALLBACK, ..plain(Scheduler::Sh) });
+    assert_eq!(
+        found.settings,
+        VirtualSettings { flags: SchedulerFlags::FALLBACK, ..VirtualSettings::new(Scheduler::Sh) }
+    );
     let gue = Forward::Ipip(Tunnel::Gue { port: 6080, checksum: TunnelChecksum::None });
     assert_eq!(found.reals, BTreeMap::from([(real("10.0.0.11:25"), weighing(1, gue))]));
 }
@@ -334,7 +343,7 @@ async fn the_kernel_answers_after_a_call_was_given_up() {
     let mut ipvs = Ipvs::open().await.unwrap();
     for mark in 1..=100 {
         let id = VirtualId::Fwmark { mark, family: Family::V4 };
-        ipvs.apply(&Op::AddVirtual(id, plain(Scheduler::Rr))).await.unwrap();
+        ipvs.apply(&Op::AddVirtual(id, VirtualSettings::new(Scheduler::Rr))).await.unwrap();
     }
     let whole = ipvs.dump().await.unwrap();
     let id = VirtualId::Fwmark { mark: 1, family: Family::V4 };
@@ -345,7 +354,7 @@ async fn the_kernel_answers_after_a_call_was_given_up() {
             _ = ipvs.dump() => panic!("there was nothing to give up"),
             () = std::future::ready(()) => {}
         }
-        let refused = ipvs.apply(&Op::AddVirtual(id, plain(Scheduler::Rr))).await;
+        let refused = ipvs.apply(&Op::AddVirtual(id, VirtualSettings::new(Scheduler::Rr))).await;
         assert!(matches!(refused, Err(Error::Table(TableError::Exists))), "{refused:?}");
         assert_eq!(ipvs.dump().await.unwrap(), whole);
     }

@@ -23,7 +23,7 @@ use smtp_director::dataplane::proxy::Proxy;
 use smtp_director::dataplane::{Dataplane as _, Error};
 use smtp_director::model::{
     Family, Forward, Granularity, Op, Persistence, Protocol, RealCounters, RealId, RealSettings, Scheduler,
-    SchedulerFlags, TableError, VirtualId, VirtualSettings, Weight,
+    TableError, VirtualId, VirtualSettings, Weight,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -47,12 +47,8 @@ fn vip() -> SocketAddr {
     SocketAddr::from(([127, a | 64, b, NEXT.fetch_add(1, Ordering::Relaxed)], 2525))
 }
 
-fn balanced_by(scheduler: Scheduler) -> VirtualSettings {
-    VirtualSettings { scheduler, flags: SchedulerFlags::NONE, one_packet: false, persistence: None }
-}
-
 fn weighing(weight: u32) -> RealSettings {
-    RealSettings { forward: Forward::Masq, weight: Weight(weight), upper_threshold: 0, lower_threshold: 0 }
+    RealSettings::new(Forward::Masq, Weight(weight))
 }
 
 async fn server() -> (TcpListener, RealId) {
@@ -90,7 +86,7 @@ struct Farm {
 impl Farm {
     async fn new(scheduler: Scheduler, reals: &[(RealId, u32)]) -> Self {
         let mut farm = Self { proxy: Proxy::new(), vip: vip() };
-        farm.apply(Op::AddVirtual(tcp(farm.vip), balanced_by(scheduler))).await;
+        farm.apply(Op::AddVirtual(tcp(farm.vip), VirtualSettings::new(scheduler))).await;
         for (real, weight) in reals {
             farm.apply(Op::AddReal(tcp(farm.vip), *real, weighing(*weight))).await;
         }

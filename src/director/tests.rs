@@ -6,7 +6,7 @@ use super::*;
 use crate::config::{DataplaneChoice, LogFormat, LogLevel, ProxyOptions, RealConfig, VirtualConfig};
 use crate::dataplane::Error;
 use crate::dataplane::memory::Memory;
-use crate::model::{Forward, Protocol, RealSettings, Scheduler, SchedulerFlags, VirtualSettings, Weight};
+use crate::model::{Forward, Protocol, RealSettings, Scheduler, VirtualSettings, Weight};
 
 /// A kernel of which a test can break a part.
 #[derive(Debug, Default)]
@@ -58,21 +58,11 @@ fn id(n: u8) -> VirtualId {
 }
 
 fn a_virtual(n: u8) -> VirtualConfig {
-    let settings = RealSettings {
-        forward: Forward::Gate,
-        weight: Weight(u32::from(n)),
-        upper_threshold: 0,
-        lower_threshold: 0,
-    };
+    let settings = RealSettings::new(Forward::Gate, Weight(u32::from(n)));
     VirtualConfig {
         name: format!("v{n}"),
         id: id(n),
-        settings: VirtualSettings {
-            scheduler: Scheduler::Wlc,
-            flags: SchedulerFlags::NONE,
-            one_packet: false,
-            persistence: None,
-        },
+        settings: VirtualSettings::new(Scheduler::Wlc),
         quiescent: true,
         drain: SOON,
         fallback: None,

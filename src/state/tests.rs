@@ -4,7 +4,7 @@ use checks::{CheckSpec, Kind};
 
 use super::*;
 use crate::config::{DataplaneChoice, LogFormat, LogLevel, OnExit, ProxyOptions};
-use crate::model::{Forward, Protocol, Scheduler, SchedulerFlags, VirtualSettings};
+use crate::model::{Forward, Protocol, Scheduler, VirtualSettings};
 use crate::reconcile::diff;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -15,7 +15,7 @@ fn real_id(n: u8) -> RealId {
 }
 
 fn settings(weight: u32) -> RealSettings {
-    RealSettings { forward: Forward::Gate, weight: Weight(weight), upper_threshold: 0, lower_threshold: 0 }
+    RealSettings::new(Forward::Gate, Weight(weight))
 }
 
 fn plan(n: u8) -> CheckPlan {
@@ -51,12 +51,7 @@ fn farm(reals: &[u8]) -> Config {
         virtuals: vec![VirtualConfig {
             name: "mail".to_owned(),
             id: virtual_id(),
-            settings: VirtualSettings {
-                scheduler: Scheduler::Wlc,
-                flags: SchedulerFlags::NONE,
-                one_packet: false,
-                persistence: None,
-            },
+            settings: VirtualSettings::new(Scheduler::Wlc),
             quiescent: true,
             drain: 60 * SECOND,
             fallback: None,
@@ -78,6 +73,15 @@ impl Play {
         #[expect(clippy::disallowed_methods, reason = "any instant will do as the start")]
         let now = Instant::now();
         Self { state: State::new(config), dump: Dump::default(), now }
+    }
+
+    /// Servers 1 and 2 are up and in the table.
+    fn both_up(config: Config) -> Self {
+        let mut play = Self::new(config);
+        play.sees(1, Up);
+        play.sees(2, Up);
+        play.step();
+        play
     }
 
     fn sees(&mut self, n: u8, state: health::State) {
@@ -141,10 +145,7 @@ fn a_table_that_is_there_is_adopted_without_a_change() {
 
 #[test]
 fn what_hands_changed_is_repaired() {
-    let mut play = Play::new(farm(&[1, 2]));
-    play.sees(1, Up);
-    play.sees(2, Up);
-    play.step();
+    let mut play = Play::both_up(farm(&[1, 2]));
     let reals = &mut play.dump.table.virtuals.get_mut(&virtual_id()).unwrap().reals;
     reals.remove(&real_id(1));
     reals.insert(real_id(2), settings(77));
@@ -181,10 +182,7 @@ fn what_all_servers_suffer_from_takes_none_out() {
 
 #[test]
 fn a_removed_server_loses_its_weight_first_and_goes_with_its_last_connection() {
-    let mut play = Play::new(farm(&[1, 2]));
-    play.sees(1, Up);
-    play.sees(2, Up);
-    play.step();
+    let mut play = Play::both_up(farm(&[1, 2]));
     play.state.reconfigure(farm(&[1]));
     play.active(2, 1);
     assert_eq!(play.step().1, "1=5 2=0", "its neighbour keeps what is known of it");
@@ -202,10 +200,7 @@ fn a_server_of_a_udp_virtual_drains_although_no_datagram_is_ever_active() {
     let mut config = farm(&[1, 2]);
     let id = VirtualId::Address { protocol: Protocol::Udp, address: ([10, 0, 0, 100], 25).into() };
     config.virtuals[0].id = id;
-    let mut play = Play::new(config.clone());
-    play.sees(1, Up);
-    play.sees(2, Up);
-    play.step();
+    let mut play = Play::both_up(config.clone());
     config.virtuals[0].reals.pop();
     play.state.reconfigure(config);
     play.dump.counters.reals.entry((id, real_id(2))).or_default().inactive = 1;
@@ -222,10 +217,7 @@ fn a_server_of_a_udp_virtual_drains_although_no_datagram_is_ever_active() {
 fn without_drain_time_weight_0_still_comes_before_the_deletion() {
     let mut config = farm(&[1, 2]);
     config.virtuals[0].drain = Duration::ZERO;
-    let mut play = Play::new(config.clone());
-    play.sees(1, Up);
-    play.sees(2, Up);
-    play.step();
+    let mut play = Play::both_up(config.clone());
     config.virtuals[0].reals.pop();
     play.state.reconfigure(config);
     play.active(2, 1);
@@ -247,10 +239,7 @@ fn the_fallback_does_not_wait_for_a_server_that_cannot_be_asked() {
 
 #[test]
 fn a_removed_server_whose_connections_never_end_goes_after_the_drain_time() {
-    let mut play = Play::new(farm(&[1, 2]));
-    play.sees(1, Up);
-    play.sees(2, Up);
-    play.step();
+    let mut play = Play::both_up(farm(&[1, 2]));
     play.state.reconfigure(farm(&[1]));
     play.active(2, 1);
     let steps = (0..100).take_while(|_| play.step().1 != "1=5").count();
@@ -259,10 +248,7 @@ fn a_removed_server_whose_connections_never_end_goes_after_the_drain_time() {
 
 #[test]
 fn a_server_that_is_put_back_while_it_drains_gets_its_weight_back() {
-    let mut play = Play::new(farm(&[1, 2]));
-    play.sees(1, Up);
-    play.sees(2, Up);
-    play.step();
+    let mut play = Play::both_up(farm(&[1, 2]));
     play.state.reconfigure(farm(&[1]));
     play.active(2, 1);
     play.step();
@@ -297,10 +283,7 @@ fn a_removed_virtual_drains_and_then_goes() {
 fn without_quiescent_a_server_that_is_down_leaves_the_table() {
     let mut config = farm(&[1, 2]);
     config.virtuals[0].quiescent = false;
-    let mut play = Play::new(config);
-    play.sees(1, Up);
-    play.sees(2, Up);
-    play.step();
+    let mut play = Play::both_up(config);
     play.sees(2, Down);
     play.active(2, 1);
     assert_eq!(play.step().1, "1=5 2=0");

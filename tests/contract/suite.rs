@@ -75,14 +75,14 @@ impl Abilities {
     }
 
     fn virtual_settings(&self, id: &VirtualId) -> Vec<VirtualSettings> {
-        let mut all: Vec<_> = self.schedulers.iter().cloned().map(plain).collect();
+        let mut all: Vec<_> = self.schedulers.iter().cloned().map(VirtualSettings::new).collect();
         let base = all[0].clone();
         if self.flags {
             let flags = [SchedulerFlags::FALLBACK, SchedulerFlags::PORT, SchedulerFlags::THIRD];
             all.extend(flags.map(|flags| VirtualSettings { flags, ..base.clone() }));
             let both = SchedulerFlags::FALLBACK.with(SchedulerFlags::PORT);
             for scheduler in self.schedulers.iter().filter(|s| ["sh", "mh"].contains(&s.name())) {
-                all.push(VirtualSettings { flags: both, ..plain(scheduler.clone()) });
+                all.push(VirtualSettings { flags: both, ..VirtualSettings::new(scheduler.clone()) });
             }
             if matches!(id, VirtualId::Address { protocol: Protocol::Udp, .. }) {
                 all.push(VirtualSettings { one_packet: true, ..base.clone() });
@@ -107,7 +107,7 @@ impl Abilities {
         let forwards: Vec<_> =
             self.forwards.iter().filter(|f| !mixed || matches!(f, Forward::Ipip(_))).copied().collect();
         let Some(&forward) = forwards.first() else { return Vec::new() };
-        let base = RealSettings { forward, weight: Weight(1), upper_threshold: 0, lower_threshold: 0 };
+        let base = RealSettings::new(forward, Weight(1));
         let mut all: Vec<_> = forwards.into_iter().map(|forward| RealSettings { forward, ..base }).collect();
         all.extend([0, 100, self.max_weight].map(|weight| RealSettings { weight: Weight(weight), ..base }));
         if self.thresholds {
@@ -126,11 +126,6 @@ impl Abilities {
         let reals = addresses.map(|ip| RealId(SocketAddr::new(ip, id.port().unwrap_or(0))));
         reals.filter(|real| !self.real_settings(id, *real).is_empty()).collect()
     }
-}
-
-/// A scheduler and nothing else.
-pub(super) fn plain(scheduler: Scheduler) -> VirtualSettings {
-    VirtualSettings { scheduler, flags: SchedulerFlags::NONE, one_packet: false, persistence: None }
 }
 
 /// Checks everything that the contract says; panics with the op and the difference.

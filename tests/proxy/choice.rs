@@ -112,7 +112,7 @@ async fn another_scheduler_takes_over_from_the_next_client_on() {
     let mut all = Vec::new();
     for n in 0..8 {
         if n == 4 {
-            farm.apply(Op::SetVirtual(tcp(farm.vip), balanced_by(Scheduler::Rr))).await;
+            farm.apply(Op::SetVirtual(tcp(farm.vip), VirtualSettings::new(Scheduler::Rr))).await;
         }
         all.push(farm.client().await);
         let server = soon(async {

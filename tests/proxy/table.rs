@@ -28,7 +28,7 @@ async fn a_deleted_virtual_is_closed_at_once_and_its_sessions_go_on() {
     send(&mut client, b"NOOP").await;
     expect(&mut server, b"NOOP").await;
     // The same address again, with a session of the time before still open.
-    farm.apply(Op::AddVirtual(tcp(farm.vip), balanced_by(Scheduler::Rr))).await;
+    farm.apply(Op::AddVirtual(tcp(farm.vip), VirtualSettings::new(Scheduler::Rr))).await;
     farm.apply(Op::AddReal(tcp(farm.vip), real, weighing(1))).await;
     farm.session(&listener).await;
 }
@@ -40,7 +40,7 @@ async fn ipv6_is_served_and_leaves_ipv4_alone() {
     let (_placeholder, port) = v6_port();
     let wildcard: SocketAddr = format!("[::]:{port}").parse().unwrap();
     let mut proxy = Proxy::new();
-    proxy.apply(&Op::AddVirtual(tcp(wildcard), balanced_by(Scheduler::Wlc))).await.unwrap();
+    proxy.apply(&Op::AddVirtual(tcp(wildcard), VirtualSettings::new(Scheduler::Wlc))).await.unwrap();
     proxy.apply(&Op::AddReal(tcp(wildcard), real, weighing(1))).await.unwrap();
     proxy.set_proxy_options(BTreeMap::from([(
         tcp(wildcard),
@@ -60,7 +60,10 @@ async fn what_cannot_be_listened_on_says_why_and_changes_nothing() {
     let foreign: SocketAddr = "192.0.2.25:2525".parse().unwrap();
     let mut proxy = Proxy::new();
     for (address, advice) in [(taken.0, "another program"), (foreign, "no interface")] {
-        let error = proxy.apply(&Op::AddVirtual(tcp(address), balanced_by(Scheduler::Rr))).await.unwrap_err();
+        let error = proxy
+            .apply(&Op::AddVirtual(tcp(address), VirtualSettings::new(Scheduler::Rr)))
+            .await
+            .unwrap_err();
         let text = error.to_string();
         assert!(matches!(error, Error::Listen { .. }), "{text}");
         assert!(text.contains(advice) && text.contains(&address.to_string()), "{text}");
@@ -74,7 +77,7 @@ async fn what_tcp_cannot_forward_is_refused_after_what_the_table_refuses() {
     let mut farm = Farm::new(Scheduler::Wlc, &[]).await;
     let before = farm.proxy.dump().await.unwrap();
     let id = tcp(farm.vip);
-    let plain = balanced_by(Scheduler::Wlc);
+    let plain = VirtualSettings::new(Scheduler::Wlc);
     let persistence =
         Some(Persistence { timeout: 300, granularity: Granularity::host(Family::V4), engine: None });
     let sticky = VirtualSettings { persistence, ..plain.clone() };
@@ -87,9 +90,9 @@ async fn what_tcp_cannot_forward_is_refused_after_what_the_table_refuses() {
         (Op::AddVirtual(mark, plain.clone()), "TCP"),
         (Op::AddVirtual(all_ports, plain.clone()), "port"),
         (Op::AddVirtual(tcp(address), sticky.clone()), "sh"),
-        (Op::AddVirtual(tcp(address), balanced_by(Scheduler::Mh)), "wlc"),
+        (Op::AddVirtual(tcp(address), VirtualSettings::new(Scheduler::Mh)), "wlc"),
         (Op::SetVirtual(id, sticky.clone()), "sh"),
-        (Op::SetVirtual(id, balanced_by(Scheduler::Other("x".into()))), "wlc"),
+        (Op::SetVirtual(id, VirtualSettings::new(Scheduler::Other("x".into()))), "wlc"),
         (Op::AddReal(id, portless, weighing(1)), "port"),
     ] {
         let error = farm.proxy.apply(&op).await.unwrap_err();

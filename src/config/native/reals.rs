@@ -272,12 +272,7 @@ impl Service<'_> {
         if let Some(message) = message {
             self.farm.report.rule(place, format!("fallback: {message}"));
         }
-        let settings = RealSettings {
-            forward: route.forward(),
-            weight: Weight(1),
-            upper_threshold: 0,
-            lower_threshold: 0,
-        };
+        let settings = RealSettings::new(route.forward(), Weight(1));
         Some((RealId(target), settings))
     }
 }

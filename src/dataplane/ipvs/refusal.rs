@@ -112,7 +112,7 @@ mod tests {
     }
 
     fn gate() -> RealSettings {
-        RealSettings { forward: Forward::Gate, weight: Weight(1), upper_threshold: 0, lower_threshold: 0 }
+        RealSettings::new(Forward::Gate, Weight(1))
     }
 
     #[test]

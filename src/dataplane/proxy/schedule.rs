@@ -211,12 +211,7 @@ mod tests {
     use crate::model::{Forward, Weight};
 
     fn settings(weight: u32) -> RealSettings {
-        RealSettings {
-            forward: Forward::Masq,
-            weight: Weight(weight),
-            upper_threshold: 0,
-            lower_threshold: 0,
-        }
+        RealSettings::new(Forward::Masq, Weight(weight))
     }
 
     fn id(n: usize) -> RealId {

@@ -47,16 +47,12 @@ fn real(address: &str) -> RealId {
     RealId(address.parse().unwrap())
 }
 
-fn plain(scheduler: Scheduler) -> VirtualSettings {
-    VirtualSettings { scheduler, flags: SchedulerFlags::NONE, one_packet: false, persistence: None }
-}
-
 fn persistent(base: VirtualSettings, timeout: u32, granularity: Granularity) -> VirtualSettings {
     VirtualSettings { persistence: Some(Persistence { timeout, granularity, engine: None }), ..base }
 }
 
 fn hashing(scheduler: Scheduler, flags: SchedulerFlags) -> VirtualSettings {
-    VirtualSettings { flags, ..plain(scheduler) }
+    VirtualSettings { flags, ..VirtualSettings::new(scheduler) }
 }
 
 fn both() -> SchedulerFlags {
@@ -64,7 +60,7 @@ fn both() -> SchedulerFlags {
 }
 
 fn weighing(weight: u32, forward: Forward) -> RealSettings {
-    RealSettings { forward, weight: Weight(weight), upper_threshold: 0, lower_threshold: 0 }
+    RealSettings::new(forward, Weight(weight))
 }
 
 fn gue(port: u16, checksum: TunnelChecksum) -> Forward {
@@ -84,7 +80,7 @@ fn sticky6() -> VirtualSettings {
 }
 
 fn one_packet() -> VirtualSettings {
-    VirtualSettings { one_packet: true, ..plain(Scheduler::Rr) }
+    VirtualSettings { one_packet: true, ..VirtualSettings::new(Scheduler::Rr) }
 }
 
 fn sip() -> VirtualSettings {
@@ -92,12 +88,12 @@ fn sip() -> VirtualSettings {
     let granularity = Granularity::V4(Ipv4Addr::BROADCAST);
     VirtualSettings {
         persistence: Some(Persistence { timeout: 60, granularity, engine }),
-        ..plain(Scheduler::Rr)
+        ..VirtualSettings::new(Scheduler::Rr)
     }
 }
 
 fn sticky_mark6() -> VirtualSettings {
-    persistent(plain(Scheduler::Rr), 300, Granularity::V6(128))
+    persistent(VirtualSettings::new(Scheduler::Rr), 300, Granularity::V6(128))
 }
 
 /// All but the sequence and the port, which are the sender's own.
@@ -111,11 +107,11 @@ fn requests_without_a_real_server_are_those_of_ipvsadm_to_the_byte() {
     let timeouts = Timeouts { tcp: 1000, tcp_fin: 130, udp: 310 };
     let add = |id, settings| Op::AddVirtual(id, settings);
     let ops = [
-        ("add_tcp", add(tcp(), plain(Scheduler::Wlc))),
+        ("add_tcp", add(tcp(), VirtualSettings::new(Scheduler::Wlc))),
         ("set_mh_flags", Op::SetVirtual(tcp(), hashing(Scheduler::Mh, both()))),
         ("add_persistent", add(tcp(), sticky())),
         ("add_persistent_ipv6", add(tcp6(), sticky6())),
-        ("add_fwmark", add(fwmark(Family::V4), plain(Scheduler::Wrr))),
+        ("add_fwmark", add(fwmark(Family::V4), VirtualSettings::new(Scheduler::Wrr))),
         ("add_persistent_fwmark_ipv6", add(fwmark(Family::V6), sticky_mark6())),
         ("add_one_packet", add(virtual_id(Protocol::Udp, "192.0.2.53:53"), one_packet())),
         ("add_engine", add(virtual_id(Protocol::Udp, "192.0.2.53:5060"), sip())),
@@ -238,7 +234,7 @@ fn every_kind_of_service_is_read_and_sctp_is_skipped() {
         (tcp6(), sticky6()),
         (virtual_id(Protocol::Udp, "192.0.2.53:53"), one_packet()),
         (virtual_id(Protocol::Udp, "192.0.2.53:5060"), sip()),
-        (fwmark(Family::V4), plain(Scheduler::Wrr)),
+        (fwmark(Family::V4), VirtualSettings::new(Scheduler::Wrr)),
         (fwmark(Family::V6), sticky_mark6()),
     ];
     expected.sort();
@@ -345,20 +341,20 @@ fn what_no_kernel_sends_is_refused_by_name() {
 #[test]
 fn what_the_kernel_would_misread_is_not_sent() {
     let op = |settings| Op::AddVirtual(tcp(), settings);
-    let mask = persistent(plain(Scheduler::Rr), 60, Granularity::V6(64));
-    let long = plain(Scheduler::Other("sixteen-letters-".into()));
+    let mask = persistent(VirtualSettings::new(Scheduler::Rr), 60, Granularity::V6(64));
+    let long = VirtualSettings::new(Scheduler::Other("sixteen-letters-".into()));
     let engine = VirtualSettings {
         persistence: Some(Persistence {
             timeout: 60,
             granularity: Granularity::V4(Ipv4Addr::BROADCAST),
             engine: Some("si\0p".into()),
         }),
-        ..plain(Scheduler::Rr)
+        ..VirtualSettings::new(Scheduler::Rr)
     };
     for (settings, attribute) in [
         (mask, "IPVS_SVC_ATTR_NETMASK"),
         (long, "IPVS_SVC_ATTR_SCHED_NAME"),
-        (plain(Scheduler::Other("".into())), "IPVS_SVC_ATTR_SCHED_NAME"),
+        (VirtualSettings::new(Scheduler::Other("".into())), "IPVS_SVC_ATTR_SCHED_NAME"),
         (engine, "IPVS_SVC_ATTR_PE_NAME"),
     ] {
         match Request::Apply(&op(settings)).encode(FAMILY, 1) {
