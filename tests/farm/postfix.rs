@@ -93,6 +93,15 @@ impl Postfix {
         let _ = master.wait();
     }
 
+    /// Adds lines to its main.cf and starts it again with them.
+    pub(crate) fn restart_with(&mut self, lines: &str) {
+        let file = self.folder.join("etc/main.cf");
+        let text = fs::read_to_string(&file).expect("main.cf");
+        fs::write(&file, format!("{text}{lines}")).expect("main.cf");
+        self.kill();
+        self.start();
+    }
+
     /// The messages in its mailbox, each as it was delivered.
     pub(crate) fn mailbox(&self) -> Vec<String> {
         let Ok(entries) = fs::read_dir(self.folder.join("mail/inbox/new")) else { return Vec::new() };

@@ -47,6 +47,12 @@ fn a_broken_file_is_refused_with_its_place() {
 
 #[test]
 #[ignore = "needs a kernel with IPVS: tests/run boots one"]
+fn a_server_that_refuses_all_mail_is_out_and_all_together_are_not() {
+    scenario::takes_out_a_server_that_refuses_all_mail(Wiring::Gate);
+}
+
+#[test]
+#[ignore = "needs a kernel with IPVS: tests/run boots one"]
 fn a_removed_server_drains() {
     scenario::drains_a_removed_server(Wiring::Gate);
 }

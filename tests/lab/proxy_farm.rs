@@ -23,6 +23,12 @@ fn a_broken_file_is_refused_with_its_place() {
 
 #[test]
 #[ignore = "needs root, namespaces and Postfix: tests/run"]
+fn a_server_that_refuses_all_mail_is_out_and_all_together_are_not() {
+    scenario::takes_out_a_server_that_refuses_all_mail(Wiring::Proxy);
+}
+
+#[test]
+#[ignore = "needs root, namespaces and Postfix: tests/run"]
 fn a_removed_server_drains() {
     scenario::drains_a_removed_server(Wiring::Proxy);
 }

@@ -231,3 +231,37 @@ pub(super) fn falls_back_when_all_are_dead(wiring: Wiring) {
     let session = Session::open(&stage.farm.client, stage.vip()).expect("a session through the VIP");
     assert_eq!(session.server, "real1");
 }
+
+/// A milter is dead: the server greets as ever and refuses every message. It is taken out, its neighbours stay; and
+/// when all suffer from the same, none is out.
+pub(super) fn takes_out_a_server_that_refuses_all_mail(wiring: Wiring) {
+    let mut stage = Stage::new(wiring, Ip::V4);
+    let asks = "[check]\nmail = { from = \"a@client.lab.test\", accept = \"inbox@lab.test\" }\n";
+    stage.director.write(&stage.config.text().replace("[check]\n", asks));
+    stage.director.hang_up();
+    let asked = |stage: &Stage, index: usize| {
+        wait_until(LIMIT, "it is seen at MAIL", || {
+            let status = stage.director.get("/status").map_or_else(String::new, |(_, body)| body);
+            let status: serde_json::Value = serde_json::from_str(&status).unwrap_or_default();
+            let real = &status["virtuals"][0]["reals"][index];
+            real["state"] == "down" && real["stage"] == "mail" && real["code"] == 451
+        });
+    };
+    let dead_milter = "smtpd_milters = inet:127.0.0.1:1\nmilter_default_action = tempfail\n";
+    stage.farm.reals[1].restart_with(dead_milter);
+    asked(&stage, 1);
+    stage.await_weights("who refuses all mail is out", [1, 0, 1]);
+    let load = Load::start(&stage.farm.client, stage.vip());
+    stage.await_sessions(&load, 20);
+    let tally = load.stop();
+    assert!(tally.failures.is_empty(), "{tally:?}");
+    assert!(!tally.sessions.contains_key("real2"), "no new session: {tally:?}");
+    stage.await_deliveries(&tally.accepted);
+
+    stage.farm.reals[0].restart_with(dead_milter);
+    stage.farm.reals[2].restart_with(dead_milter);
+    asked(&stage, 0);
+    asked(&stage, 2);
+    stage.await_weights("what all suffer from takes none out", [1, 1, 1]);
+    assert!(stage.director.log().contains("3 of 3 real servers of mail are down and keep their weight"));
+}
