@@ -34,7 +34,7 @@ pub enum Step {
         /// What people see of it.
         shown: String,
     },
-    /// Begin TLS, and then tell [`Dialogue::secured`].
+    /// Begin TLS, and then tell `Dialogue::secured`.
     Handshake,
     /// Close the connection: all is said.
     Close,
