@@ -5,12 +5,13 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::net::Ipv4Addr;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
 use crate::config::VirtualConfig;
-use crate::model::{Dump, RealId, RealSettings, VirtualId};
+use crate::model::{Dump, Granularity, RealId, RealSettings, SchedulerFlags, VirtualId, VirtualSettings};
 use crate::state::{Finding, State};
 
 /// The whole farm at one moment.
@@ -43,6 +44,8 @@ pub struct VirtualSnapshot {
     pub id: String,
     /// Name of the scheduler.
     pub scheduler: String,
+    /// All else that is set on it, as `ipvsadm -Ln` writes it: `(mh-fallback) persistent 300 mask 255.255.255.0`.
+    pub flags: String,
     /// Connections scheduled since the virtual was made.
     pub connections: u64,
     /// Its destinations, configured ones first.
@@ -134,6 +137,7 @@ fn virtual_picture(now: Instant, state: &State, config: &VirtualConfig, actual: 
         name: config.name.clone(),
         id: config.id.to_string(),
         scheduler: config.settings.scheduler.to_string(),
+        flags: flags(&config.settings),
         connections: actual.counters.virtuals.get(&config.id).map_or(0, |stats| stats.connections),
         reals,
     }
@@ -146,11 +150,37 @@ fn retired_picture(now: Instant, state: &State, id: &VirtualId, actual: &Dump) -
         name: String::new(),
         id: id.to_string(),
         scheduler: have.map(|have| have.settings.scheduler.to_string()).unwrap_or_default(),
+        flags: have.map(|have| flags(&have.settings)).unwrap_or_default(),
         connections: actual.counters.virtuals.get(id).map_or(0, |stats| stats.connections),
         reals: reals
             .map(|(real, settings)| leaving_picture(now, state, (id, *real, Role::Leaving), settings, actual))
             .collect(),
     }
+}
+
+/// The Flags column of `ipvsadm -Ln`.
+fn flags(settings: &VirtualSettings) -> String {
+    let VirtualSettings { scheduler, flags, one_packet, persistence } = settings;
+    let mut words = Vec::new();
+    let names = [(SchedulerFlags::FALLBACK, "fallback"), (SchedulerFlags::PORT, "port")];
+    let set =
+        names.iter().filter(|(flag, _)| flags.has(*flag)).map(|(_, name)| format!("{scheduler}-{name}"));
+    let set = set.collect::<Vec<_>>().join(",");
+    if !set.is_empty() {
+        words.push(format!("({set})"));
+    }
+    if let Some(persistence) = persistence {
+        words.push(format!("persistent {}", persistence.timeout));
+        match persistence.granularity {
+            Granularity::V4(Ipv4Addr::BROADCAST) | Granularity::V6(128) => {}
+            Granularity::V4(mask) => words.push(format!("mask {mask}")),
+            Granularity::V6(length) => words.push(format!("mask {length}")),
+        }
+    }
+    if *one_packet {
+        words.push("ops".to_owned());
+    }
+    words.join(" ")
 }
 
 fn leaving_picture(
@@ -225,7 +255,7 @@ pub fn render(snapshot: &Snapshot) -> String {
             "the last reload was REFUSED, an earlier configuration is in force; the log says why"
         );
     }
-    let _ = writeln!(out, "Prot LocalAddress:Port Scheduler");
+    let _ = writeln!(out, "Prot LocalAddress:Port Scheduler Flags  [Name]");
     let _ = writeln!(
         out,
         "  -> {:<28}{:<8}{:>6}{:>11}{:>11}  State",
@@ -233,7 +263,8 @@ pub fn render(snapshot: &Snapshot) -> String {
     );
     for shown in &snapshot.virtuals {
         let name = if shown.name.is_empty() { "removed, draining" } else { &shown.name };
-        let _ = writeln!(out, "{} {} ({name})", shown.id, shown.scheduler);
+        let flags = if shown.flags.is_empty() { String::new() } else { format!(" {}", shown.flags) };
+        let _ = writeln!(out, "{} {}{flags}  [{name}]", shown.id, shown.scheduler);
         for real in &shown.reals {
             let weight = real.weight.map_or_else(|| "-".to_owned(), |weight| weight.to_string());
             let _ = writeln!(
@@ -276,5 +307,36 @@ fn age(seconds: u64) -> String {
         60..3_600 => format!("{}m", seconds / 60),
         3_600..86_400 => format!("{}h", seconds / 3_600),
         _ => format!("{}d", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::native::lower;
+
+    #[test]
+    fn flags_are_those_of_ipvsadm() {
+        for (options, expected) in [
+            ("", ""),
+            ("scheduler = \"mh\"", "(mh-fallback)"),
+            ("scheduler = \"sh\"\nscheduler_flags = [\"fallback\", \"port\"]", "(sh-fallback,sh-port)"),
+            ("persistence = \"5m\"", "persistent 300"),
+            ("persistence = \"5m\"\nnetmask = \"255.255.255.0\"", "persistent 300 mask 255.255.255.0"),
+            ("protocol = \"udp\"\none_packet = true\ncheck = { type = \"on\" }", "ops"),
+        ] {
+            let text = format!(
+                "[[virtual]]\naddress = \"192.0.2.25:25\"\n{options}\n[[virtual.real]]\naddress = \"10.0.0.11\"\n"
+            );
+            let config = lower(&text, &[], "director.example").unwrap();
+            assert_eq!(flags(&config.virtuals[0].settings), expected, "{options}");
+        }
+    }
+
+    #[test]
+    fn an_age_is_as_short_as_it_can_be() {
+        for (seconds, expected) in [(0, "0s"), (59, "59s"), (60, "1m"), (7_199, "1h"), (200_000, "2d")] {
+            assert_eq!(age(seconds), expected);
+        }
     }
 }
