@@ -30,20 +30,9 @@ const TYPES: [(&str, CheckType); 4] = [
     ("connect", CheckType::Connect),
     ("on", CheckType::On),
 ];
-const SMTP_ONLY: [&str; 12] = [
-    "ehlo_name",
-    "banner_timeout",
-    "ehlo_timeout",
-    "quit_timeout",
-    "banner",
-    "banner_name",
-    "require",
-    "proxy_header",
-    "tls",
-    "auth",
-    "mail",
-    "data",
-];
+/// What every type that asks has a use for; all other keys are for those that speak SMTP.
+const OF_EVERY_TYPE: [&str; 8] =
+    ["type", "port", "interval", "retry", "fall", "rise", "deadline", "connect_timeout"];
 
 pub(super) const SHORTEST: Duration = Duration::from_millis(10);
 pub(super) const LONGEST: Duration = Duration::from_secs(3600);
@@ -101,13 +90,15 @@ impl CheckLayer {
             steps: StepsLayer::read(fields, &base.steps),
             expected_header: base.expected_header,
         };
+        let but = |useful: &[&str]| -> Vec<&str> {
+            fields.keys().iter().copied().filter(|key| !useful.contains(key)).collect()
+        };
         match layer.kind.given() {
             Some((CheckType::Connect, _)) => {
-                fields.refuse(&SMTP_ONLY, "is for checks of type \"smtp\" and \"lmtp\" only");
+                fields.refuse(&but(&OF_EVERY_TYPE), "is for checks of type \"smtp\" and \"lmtp\" only");
             }
             Some((CheckType::On, _)) => {
-                let others: Vec<_> = fields.keys().iter().copied().filter(|key| *key != "type").collect();
-                fields.refuse(&others, "has no use here: type \"on\" is never checked");
+                fields.refuse(&but(&["type"]), "has no use here: type \"on\" is never checked");
             }
             Some((CheckType::Smtp | CheckType::Lmtp, _)) | None => {}
         }
