@@ -5,6 +5,8 @@
 //! go on; a dataplane that cannot be read leaves the table as it is and is asked again.
 #![expect(clippy::disallowed_methods, reason = "EDGE: this is where decisions meet the clock")]
 
+mod notices;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,11 +16,12 @@ use checks::Reason;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, error, info, warn};
 
+use self::notices::Notices;
 use crate::config::{CheckPlan, Config, LogFormat, LogLevel, OnExit};
 use crate::dataplane::Dataplane;
 use crate::health;
 use crate::metrics as name;
-use crate::model::{Dump, Op, RealId, Table, Virtual, VirtualId};
+use crate::model::{Dump, Op, Table, Virtual, VirtualId};
 use crate::prober::{Prober, Report};
 use crate::reconcile::{diff, takes_last_weight};
 use crate::snapshot::{Snapshot, picture};
@@ -70,10 +73,7 @@ pub struct Director<D> {
     started_with: Fixed,
     /// What was wanted when the table was last right: it can only differ by somebody else's hand.
     settled: Option<Table>,
-    /// Who serves each virtual, so that a change is told once.
-    serving: BTreeMap<VirtualId, Serving>,
-    /// Who is held in each virtual, so that a change is an alarm, once.
-    held: BTreeMap<VirtualId, BTreeSet<RealId>>,
+    notices: Notices,
     /// Whether the same changes failed twice in a row: then they are asked for at the pace of the resync.
     stubborn: bool,
     looked: Option<Instant>,
@@ -87,21 +87,13 @@ fn fixed(config: &Config) -> Fixed {
     (config.http, config.log, config.log_format)
 }
 
-/// Who takes the connections of a virtual.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Serving {
-    Reals,
-    Fallback,
-    Nobody,
-}
-
 impl<D: Dataplane> Director<D> {
     /// A director that has not looked at anything yet; `prober` reports to the inbox given to [`Self::run`].
     pub fn new(config: Config, dataplane: D, prober: Prober, pictures: watch::Sender<Arc<Snapshot>>) -> Self {
         Self {
             started_with: fixed(&config),
             settled: None,
-            serving: BTreeMap::new(),
+            notices: Notices::default(),
             state: State::new(config),
             dataplane,
             prober,
@@ -109,7 +101,6 @@ impl<D: Dataplane> Director<D> {
             actual: Dump::default(),
             trouble: None,
             failing: BTreeSet::new(),
-            held: BTreeMap::new(),
             stubborn: false,
             last_sync: None,
             last_reload_ok: true,
@@ -203,7 +194,7 @@ impl<D: Dataplane> Director<D> {
         match event {
             Event::Reload(Ok(config)) if config.dataplane != self.state.config().dataplane => {
                 self.refuse(
-                    "another dataplane needs a new start; what it can do decides what a file may say",
+                    "dataplane changes only at a start: restart smtp-director, or put the old one back",
                 );
                 true
             }
@@ -263,10 +254,10 @@ impl<D: Dataplane> Director<D> {
                 return;
             }
         }
-        self.tell_held(now);
+        self.notices.tell_held(now, &self.state);
         let desired = self.state.desired(now, &self.actual);
         if self.looked.is_none() {
-            self.tell_foreign();
+            notices::tell_foreign(&self.state, &self.actual.table);
         }
         let ops = diff(&self.actual.table, &desired, &self.state.owned());
         if !ops.is_empty() && self.settled.as_ref() == Some(&desired) {
@@ -289,74 +280,8 @@ impl<D: Dataplane> Director<D> {
         let failing = failed.into_keys().collect();
         self.stubborn = failing == self.failing;
         self.failing = failing;
-        self.tell_serving();
+        self.notices.tell_serving(&self.state, &self.actual.table);
         self.publish(now);
-    }
-
-    /// Names the virtuals of the table that are not in the configuration: they are left alone, and one of them may be
-    /// ours from before.
-    fn tell_foreign(&self) {
-        let owned = self.state.owned();
-        for id in self.actual.table.virtuals.keys().filter(|id| !owned.contains(id)) {
-            warn!(
-                "{id} is in the table and not in the configuration; it is left alone, and nobody checks it"
-            );
-        }
-    }
-
-    /// Says when a virtual has nobody left to serve it, or its fallback, and when that is over.
-    fn tell_serving(&mut self) {
-        for config in &self.state.config().virtuals {
-            let Some(have) = self.actual.table.virtuals.get(&config.id) else { continue };
-            let takes = |id: &RealId| have.reals.get(id).is_some_and(|s| s.weight.takes_connections());
-            let now = if config.reals.iter().any(|real| takes(&real.id)) {
-                Serving::Reals
-            } else if config.fallback.is_some_and(|(id, _)| takes(&id)) {
-                Serving::Fallback
-            } else {
-                Serving::Nobody
-            };
-            let before = self.serving.insert(config.id, now);
-            match now {
-                _ if before == Some(now) => {}
-                Serving::Reals if before.is_some() => {
-                    info!("{} is served by its real servers again", config.name);
-                }
-                Serving::Reals => {}
-                Serving::Fallback => warn!("{} is served by its fallback: no real server can", config.name),
-                // At a start nobody has been asked yet.
-                Serving::Nobody if !self.state.knows_all() => drop(self.serving.remove(&config.id)),
-                Serving::Nobody => {
-                    error!("{} is served by NOBODY: no real server can take a connection", config.name);
-                }
-            }
-        }
-    }
-
-    /// Says once when servers that are down are held, and when that is over.
-    fn tell_held(&mut self, now: Instant) {
-        for config in &self.state.config().virtuals {
-            let held = self.state.held(now, config);
-            if self.held.get(&config.id).is_some_and(|before| *before == held) {
-                continue;
-            }
-            if !held.is_empty() {
-                let servers = held.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-                error!(
-                    "{} of {} real servers of {} are down and keep their weight, or too little would be left: {servers}; \
-                     look for what they share",
-                    held.len(),
-                    config.reals.len(),
-                    config.name
-                );
-            } else if self.held.contains_key(&config.id) {
-                info!("no real server of {} is held any more", config.name);
-            }
-            match held.is_empty() {
-                true => self.held.remove(&config.id),
-                false => self.held.insert(config.id, held),
-            };
-        }
     }
 
     /// Applies the ops. One that fails holds up no other, but what cannot be without it: the reals of a virtual

@@ -6,7 +6,7 @@ use super::*;
 use crate::config::{DataplaneChoice, LogFormat, LogLevel, ProxyOptions, RealConfig, VirtualConfig};
 use crate::dataplane::Error;
 use crate::dataplane::memory::Memory;
-use crate::model::{Forward, Protocol, RealSettings, Scheduler, VirtualSettings, Weight};
+use crate::model::{Forward, Protocol, RealId, RealSettings, Scheduler, VirtualSettings, Weight};
 
 /// A kernel of which a test can break a part.
 #[derive(Debug, Default)]
