@@ -81,6 +81,12 @@ pub enum Stage {
     EndOfData,
     /// QUIT and 221.
     Quit,
+    /// A request and its answer, in a protocol that is not SMTP.
+    Request,
+    /// An ICMP echo request and its reply (RFC 792, RFC 4443).
+    Echo,
+    /// An external command and its exit status.
+    Command,
 }
 
 /// Why a check failed. The names are metric labels and JSON values.
@@ -126,6 +132,8 @@ pub enum Reason {
     CertificateUntrusted,
     /// The certificate is none of those that are pinned.
     CertificatePin,
+    /// The command that was asked said no, by its exit status.
+    Failed,
     /// The director itself could not ask (no descriptors, no memory, no permission, no route (ENETUNREACH), no file): says nothing of the server.
     Local,
 }
@@ -149,6 +157,9 @@ impl Stage {
             Self::Data => "data",
             Self::EndOfData => "end_of_data",
             Self::Quit => "quit",
+            Self::Request => "request",
+            Self::Echo => "echo",
+            Self::Command => "command",
         }
     }
 }
@@ -184,6 +195,7 @@ impl Reason {
             Self::CertificateName => "certificate_name",
             Self::CertificateUntrusted => "certificate_untrusted",
             Self::CertificatePin => "certificate_pin",
+            Self::Failed => "failed",
             Self::Local => "local",
         }
     }

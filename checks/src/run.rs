@@ -26,45 +26,47 @@ pub async fn run(spec: &CheckSpec) -> Outcome {
         capabilities: Vec::new(),
         tls: None,
     };
-    let credential = match &spec.kind {
-        Kind::Smtp(smtp) => smtp::drive::prepare(smtp),
-        Kind::Connect => Ok(None),
+    let asked = match &spec.kind {
+        Kind::Connect => connect(spec, start, deadline, &mut outcome).await.map(drop),
+        Kind::Smtp(smtp) => match smtp::drive::prepare(smtp) {
+            Ok(credential) => match connect(spec, start, deadline, &mut outcome).await {
+                Ok(stream) => smtp::drive::converse(stream, smtp, credential, deadline, &mut outcome).await,
+                Err(failure) => Err(failure),
+            },
+            Err(failure) => Err(failure),
+        },
     };
-    let credential = match credential {
-        Ok(credential) => credential,
-        Err(failure) => {
-            outcome.verdict = Err(failure);
-            return outcome;
-        }
-    };
-    match timeout_at(after(start, spec.connect_timeout).min(deadline), connect(spec)).await {
-        Ok(Ok(stream)) => {
-            outcome.stages.reserve_exact(4);
-            outcome.stages.push(StageReport {
-                stage: Stage::Connect,
-                took: start.elapsed(),
-                code: None,
-                sent: String::new(),
-                received: Vec::new(),
-            });
-            match &spec.kind {
-                Kind::Connect => {}
-                Kind::Smtp(smtp) => {
-                    smtp::drive::converse(stream, smtp, credential, deadline, &mut outcome).await;
-                }
-            }
-        }
-        Ok(Err(error)) => outcome.verdict = Err(not_connected(system(&error))),
-        Err(_) => outcome.verdict = Err(not_connected((Reason::Timeout, String::new()))),
-    }
+    outcome.verdict = asked;
     outcome.took = start.elapsed();
     outcome
 }
 
-async fn connect(spec: &CheckSpec) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect(spec.target).await?;
-    // A small write goes at once, whatever the server has acknowledged.
-    stream.set_nodelay(true)?;
+/// Opens the TCP connection, and reports that stage.
+async fn connect(
+    spec: &CheckSpec,
+    start: Instant,
+    deadline: Instant,
+    outcome: &mut Outcome,
+) -> Result<TcpStream, Failure> {
+    let limit = after(start, spec.connect_timeout).min(deadline);
+    let connected = async {
+        let stream = TcpStream::connect(spec.target).await?;
+        // A small write goes at once, whatever the server has acknowledged.
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    };
+    let stream = match timeout_at(limit, connected).await {
+        Ok(connected) => connected.map_err(|error: io::Error| not_connected(system(&error)))?,
+        Err(_) => return Err(not_connected((Reason::Timeout, String::new()))),
+    };
+    outcome.stages.reserve_exact(4);
+    outcome.stages.push(StageReport {
+        stage: Stage::Connect,
+        took: start.elapsed(),
+        code: None,
+        sent: String::new(),
+        received: Vec::new(),
+    });
     Ok(stream)
 }
 

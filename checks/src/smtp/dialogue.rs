@@ -123,7 +123,7 @@ impl<'a> Dialogue<'a> {
         let mail = spec.mail.as_ref().map(|mail| mail.timeout);
         let data = spec.data.as_ref().map(|data| data.timeout);
         let step = match self.stage {
-            Stage::Connect | Stage::Banner => None,
+            Stage::Connect | Stage::Banner | Stage::Request | Stage::Echo | Stage::Command => None,
             Stage::Tls | Stage::StartTls => tls,
             Stage::Ehlo | Stage::Helo => Some(spec.ehlo_timeout),
             Stage::Auth => auth,
@@ -255,7 +255,14 @@ impl<'a> Dialogue<'a> {
                 }
                 None => self.quit(),
             },
-            Stage::EndOfData | Stage::Connect | Stage::Tls | Stage::Quit => self.quit(),
+            // The rest are not stages in which SMTP waits for a reply.
+            Stage::EndOfData
+            | Stage::Connect
+            | Stage::Tls
+            | Stage::Quit
+            | Stage::Request
+            | Stage::Echo
+            | Stage::Command => self.quit(),
         }
     }
 
@@ -393,6 +400,7 @@ impl<'a> Dialogue<'a> {
             Stage::Auth => code == 235 || (code == 334 && self.wants_challenge()),
             Stage::Data => code == 354,
             Stage::Quit => code == 221,
+            Stage::Request | Stage::Echo | Stage::Command => false,
         };
         if passes {
             return None;

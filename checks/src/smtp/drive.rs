@@ -47,14 +47,14 @@ pub(crate) fn prepare(spec: &SmtpSpec) -> Result<Option<Credential>, Failure> {
     Credential::read(&auth.file).map(Some).map_err(local(Stage::Auth))
 }
 
-/// Talks to the server until it is clear how it is, at the latest until `deadline`, and writes that to `outcome`.
+/// Talks to the server until it is clear how it is, at the latest until `deadline`. Reports to `outcome`.
 pub(crate) async fn converse(
     stream: TcpStream,
     spec: &SmtpSpec,
     credential: Option<Credential>,
     deadline: Instant,
     outcome: &mut Outcome,
-) {
+) -> Result<(), Failure> {
     let mut stream = Stream::Plain(stream);
     let mut input =
         Input { splitter: Splitter::default(), buffer: vec![0; READ], begun: false, surplus: false };
@@ -104,7 +104,9 @@ pub(crate) async fn converse(
         let limit = after(Instant::now(), spec.quit_timeout).min(deadline);
         let _ = timeout_at(limit, tls.shutdown()).await;
     }
-    (outcome.verdict, outcome.capabilities) = dialogue.finish();
+    let verdict;
+    (verdict, outcome.capabilities) = dialogue.finish();
+    verdict
 }
 
 /// The connection.
