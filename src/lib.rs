@@ -20,6 +20,7 @@ pub mod config;
 pub mod model;
 
 pub mod health;
+pub mod verdict;
 pub mod weight;
 
 pub mod reconcile;

@@ -13,7 +13,7 @@ use checks::Outcome;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::config::CheckPlan;
-use crate::health::{Health, Thresholds, Transition};
+use crate::health::{Health, Rules, Transition};
 use crate::state::Finding;
 
 /// Checks that begin together begin this far apart, or closer when the interval has no room for all.
@@ -73,9 +73,8 @@ async fn probe(
     reports: mpsc::Sender<Report>,
     mut stopped: oneshot::Receiver<()>,
 ) {
-    let thresholds = Thresholds { fall: plan.fall, rise: plan.rise };
     let mut health = Health::default();
-    let mut since = None;
+    let mut finding = Finding::default();
     let mut next = first;
     loop {
         tokio::select! {
@@ -85,21 +84,19 @@ async fn probe(
         let start = Instant::now();
         // Boxed: the buffers of a check should not be kept through the pause.
         let outcome = Box::pin(checks::run(&plan.spec)).await;
-        let transition = health.observe(&outcome, thresholds);
-        if transition.is_some() {
-            since = Some(Instant::now());
+        let now = Instant::now();
+        let rules = Rules { fall: plan.fall, rise: plan.rise, verdicts: &plan.verdicts };
+        let transition = health.observe(now, &outcome, rules);
+        finding.learn(now, &outcome);
+        finding.failure = health.last_failure().cloned();
+        if let Some(Transition { from, to, .. }) = transition {
+            (finding.was, finding.state, finding.since) = (from, to, Some(now));
         }
-        let finding = Finding {
-            state: health.state(),
-            since,
-            failure: health.last_failure().cloned(),
-            took: outcome.took,
-        };
-        let report = Report { plan: Arc::clone(&plan), outcome, finding, transition };
+        let report = Report { plan: Arc::clone(&plan), outcome, finding: finding.clone(), transition };
         if reports.send(report).await.is_err() {
             return;
         }
-        let pause = if health.against() > 0 { plan.retry } else { plan.interval };
+        let pause = if health.is_confirming() { plan.retry } else { plan.interval };
         next = start + pause.mul_f64(1.0 - JITTER * fastrand::f64());
     }
 }

@@ -236,7 +236,8 @@ pub(super) fn falls_back_when_all_are_dead(wiring: Wiring) {
 /// when all suffer from the same, none is out.
 pub(super) fn takes_out_a_server_that_refuses_all_mail(wiring: Wiring) {
     let mut stage = Stage::new(wiring, Ip::V4);
-    let asks = "[check]\nmail = { from = \"a@client.lab.test\", accept = \"inbox@lab.test\" }\n";
+    let asks =
+        "[check]\nmail = { from = \"a@client.lab.test\", accept = \"inbox@lab.test\", interval = \"1s\" }\n";
     stage.director.write(&stage.config.text().replace("[check]\n", asks));
     stage.director.hang_up();
     let asked = |stage: &Stage, index: usize| {

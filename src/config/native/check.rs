@@ -3,16 +3,18 @@
 //! Owns their keys, defaults and merge. Refuses to know anything else of a virtual.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use checks::proxy_header::Version;
 use checks::smtp::{Dialect, ProxyHeader, SmtpSpec};
 use checks::{CheckSpec, Kind};
 
-use super::fields::{Fields, Setting};
+use super::fields::{Fields, Raw, Setting};
 use super::steps::StepsLayer;
-use super::values::{duration, ehlo_name, port, whole, word};
-use crate::config::CheckPlan;
+use super::values::{duration, ehlo_name, port, text, whole, word};
+use crate::config::{CheckPlan, Tier};
+use crate::verdict::{Cell, Row, Verdicts};
 
 /// Words of `type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,8 +33,8 @@ const TYPES: [(&str, CheckType); 4] = [
     ("on", CheckType::On),
 ];
 /// What every type that asks has a use for; all other keys are for those that speak SMTP.
-const OF_EVERY_TYPE: [&str; 8] =
-    ["type", "port", "interval", "retry", "fall", "rise", "deadline", "connect_timeout"];
+const OF_EVERY_TYPE: [&str; 9] =
+    ["type", "port", "interval", "retry", "fall", "rise", "deadline", "connect_timeout", "verdict"];
 
 pub(super) const SHORTEST: Duration = Duration::from_millis(10);
 pub(super) const LONGEST: Duration = Duration::from_secs(3600);
@@ -53,6 +55,7 @@ pub(super) struct CheckLayer {
     ehlo_timeout: Setting<Duration>,
     quit_timeout: Setting<Duration>,
     steps: StepsLayer,
+    verdicts: Arc<Verdicts>,
     /// What the real servers of this virtual wait for before they greet anybody: what the proxy dataplane sends them.
     expected_header: Option<ProxyHeader>,
 }
@@ -88,6 +91,7 @@ impl CheckLayer {
             ehlo_timeout: time("ehlo_timeout").over(&base.ehlo_timeout),
             quit_timeout: time("quit_timeout").over(&base.quit_timeout),
             steps: StepsLayer::read(fields, &base.steps),
+            verdicts: read_verdicts(fields, &base.verdicts),
             expected_header: base.expected_header,
         };
         let but = |useful: &[&str]| -> Vec<&str> {
@@ -105,30 +109,39 @@ impl CheckLayer {
         layer
     }
 
-    /// The check of a server whose check would go to `target`; `None` takes it for well always.
+    /// The checks of a server that go to `target`, one a tier; none takes it for well always.
     ///
     /// A deadline may be longer than the interval: a check that is still running delays the next one, they never
     /// overlap.
-    pub(super) fn plan(&self, target: SocketAddr, host_name: &str) -> Option<CheckPlan> {
-        let kind = match self.kind.or(CheckType::Smtp) {
-            CheckType::On => return None,
-            CheckType::Connect => Kind::Connect,
-            CheckType::Smtp => Kind::Smtp(self.smtp(Dialect::Smtp, host_name)),
-            CheckType::Lmtp => Kind::Smtp(self.smtp(Dialect::Lmtp, host_name)),
-        };
-        Some(CheckPlan {
+    pub(super) fn plans(&self, target: SocketAddr, host_name: &str) -> Vec<CheckPlan> {
+        let interval = self.interval.or(Duration::from_secs(10));
+        let plan = |(tier, kind, interval)| CheckPlan {
             spec: CheckSpec {
                 target,
                 kind,
                 deadline: self.deadline.or(Duration::from_secs(15)),
                 connect_timeout: self.connect_timeout.or(Duration::from_secs(3)),
             },
-            interval: self.interval.or(Duration::from_secs(10)),
+            tier,
+            interval,
             retry: self.retry.or(Duration::from_secs(2)),
             fall: self.fall.or(3),
             rise: self.rise.or(2),
-        })
+            verdicts: Arc::clone(&self.verdicts),
+            warn_days: self.steps.warn_days(),
+        };
+        let smtp = |dialect| {
+            let tiers = self.steps.tiers(self.smtp(dialect, host_name), interval);
+            tiers.into_iter().map(|(tier, spec, interval)| plan((tier, Kind::Smtp(spec), interval))).collect()
+        };
+        match self.kind.or(CheckType::Smtp) {
+            CheckType::On => Vec::new(),
+            CheckType::Connect => vec![plan((Tier::Base, Kind::Connect, interval))],
+            CheckType::Smtp => smtp(Dialect::Smtp),
+            CheckType::Lmtp => smtp(Dialect::Lmtp),
+        }
     }
+
     fn smtp(&self, dialect: Dialect, host_name: &str) -> SmtpSpec {
         let default = SmtpSpec::default();
         let mut spec = SmtpSpec {
@@ -145,4 +158,14 @@ impl CheckLayer {
         }
         spec
     }
+}
+
+/// Reads the rows of `verdict` and lays them over `base`, which is shared where nothing is said.
+fn read_verdicts(fields: &Fields<'_>, base: &Arc<Verdicts>) -> Arc<Verdicts> {
+    let cell = |raw: &Raw<'_>| Cell::parse(text(raw, "a verdict such as \"down\" or \"degraded 25%\"")?);
+    let mut verdicts = Verdicts::default();
+    for (row, cell) in fields.rows("verdict", Row::parse, cell) {
+        verdicts.set(row, cell);
+    }
+    if verdicts == Verdicts::default() { Arc::clone(base) } else { Arc::new(verdicts.over(base)) }
 }

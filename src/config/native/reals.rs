@@ -14,7 +14,7 @@ use super::fields::{Fields, Setting};
 use super::values::{port, real_addresses, whole, word};
 use super::vocabulary::{CHECK, FALLBACK, TUNNEL};
 use crate::config::diagnostic::Place;
-use crate::config::{DataplaneChoice, RealConfig};
+use crate::config::{CheckPlan, DataplaneChoice, RealConfig};
 use crate::model::{
     Family, Forward, Protocol, RealId, RealSettings, Tunnel, TunnelChecksum, VirtualId, Weight,
 };
@@ -169,18 +169,13 @@ impl Service<'_> {
             if !self.farm.count_real(place) {
                 break;
             }
-            let check = self.plan(&check, target, place);
-            reals.push(RealConfig { id: RealId(target), settings, check });
+            let checks = self.plans(&check, target, place);
+            reals.push(RealConfig { id: RealId(target), settings, checks });
         }
         reals
     }
 
-    fn plan(
-        &self,
-        check: &CheckLayer,
-        target: SocketAddr,
-        place: &Place,
-    ) -> Option<crate::config::CheckPlan> {
+    fn plans(&self, check: &CheckLayer, target: SocketAddr, place: &Place) -> Vec<CheckPlan> {
         let report = &self.farm.report;
         if matches!(self.id, Some(VirtualId::Address { protocol: Protocol::Udp, .. })) {
             match &check.kind {
@@ -201,15 +196,15 @@ impl Service<'_> {
             }
         }
         let port = check.port.or(target.port());
-        let plan = check.plan(SocketAddr::new(target.ip(), port), self.farm.host_name);
+        let plans = check.plans(SocketAddr::new(target.ip(), port), self.farm.host_name);
         let is_marked = matches!(self.id, Some(VirtualId::Fwmark { .. }));
-        if port == 0 && plan.is_some() && is_marked && check.port.is_absent() {
+        if port == 0 && !plans.is_empty() && is_marked && check.port.is_absent() {
             report.rule(
                 place,
                 "check: below a fwmark the server has no port of its own; write check = { port = 25 }".into(),
             );
         }
-        plan
+        plans
     }
 
     /// Why `target` cannot be a server of this virtual.
