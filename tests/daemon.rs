@@ -259,7 +259,7 @@ async fn secure_server(not_after: SystemTime) -> SocketAddr {
                 let mut client = acceptor.accept(client).await?;
                 for reply in ["220 mail.example\r\n", "250 mail.example\r\n", "221 bye\r\n"] {
                     client.write_all(reply.as_bytes()).await?;
-                    client.read(&mut [0; 100]).await?;
+                    let _ = client.read(&mut [0; 100]).await?;
                 }
                 std::io::Result::Ok(())
             });
