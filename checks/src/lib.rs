@@ -6,9 +6,18 @@
 
 pub mod calendar;
 pub mod credential;
+mod datagram;
+pub mod dns;
+pub mod ldap;
+pub mod mysql;
+pub mod pgsql;
 pub mod proxy_header;
+pub mod radius;
 mod run;
+pub mod sip;
 pub mod smtp;
+pub mod sql;
+pub mod talk;
 pub mod tls;
 
 pub use run::run;
@@ -37,6 +46,28 @@ pub enum Kind {
     Connect,
     /// A conversation with an SMTP server: banner, EHLO and QUIT, and what else the spec asks for.
     Smtp(smtp::SmtpSpec),
+    /// A name is looked up.
+    Dns(Box<dns::DnsSpec>),
+    /// An entry is read.
+    Ldap(Box<ldap::LdapSpec>),
+    /// A login to MySQL or MariaDB, and a statement.
+    Mysql(Box<sql::SqlSpec>),
+    /// A login to PostgreSQL, and a statement.
+    Pgsql(Box<sql::SqlSpec>),
+    /// A user is authenticated, or the server asked for its status.
+    Radius(Box<radius::RadiusSpec>),
+    /// A SIP server is asked what it can do.
+    Sip(Box<sip::SipSpec>),
+}
+
+/// What carries a protocol that runs over either.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Transport {
+    /// Datagrams, said again while nothing answers.
+    #[default]
+    Udp,
+    /// A connection.
+    Tcp,
 }
 
 impl Kind {
@@ -46,6 +77,12 @@ impl Kind {
         match self {
             Self::Connect => "connect",
             Self::Smtp(spec) => spec.dialect.name(),
+            Self::Dns(_) => "dns",
+            Self::Ldap(_) => "ldap",
+            Self::Mysql(_) => "mysql",
+            Self::Pgsql(_) => "pgsql",
+            Self::Radius(_) => "radius",
+            Self::Sip(_) => "sip",
         }
     }
 }

@@ -35,6 +35,9 @@ pub async fn run(spec: &CheckSpec) -> Outcome {
             },
             Err(failure) => Err(failure),
         },
+        Kind::Dns(_) | Kind::Ldap(_) | Kind::Mysql(_) | Kind::Pgsql(_) | Kind::Radius(_) | Kind::Sip(_) => {
+            Err(not_connected((Reason::Local, "cannot be asked yet".to_owned())))
+        }
     };
     outcome.verdict = asked;
     outcome.took = start.elapsed();
