@@ -17,6 +17,7 @@ mod run;
 pub mod sip;
 pub mod smtp;
 pub mod sql;
+mod stream;
 pub mod talk;
 pub mod tls;
 

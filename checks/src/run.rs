@@ -45,7 +45,7 @@ pub async fn run(spec: &CheckSpec) -> Outcome {
 }
 
 /// Opens the TCP connection, and reports that stage.
-async fn connect(
+pub(crate) async fn connect(
     spec: &CheckSpec,
     start: Instant,
     deadline: Instant,
