@@ -8,6 +8,7 @@ pub mod calendar;
 pub mod credential;
 mod datagram;
 pub mod dns;
+pub mod http;
 pub mod ldap;
 pub mod mysql;
 pub mod pgsql;
@@ -47,6 +48,8 @@ pub enum Kind {
     Connect,
     /// A conversation with an SMTP server: banner, EHLO and QUIT, and what else the spec asks for.
     Smtp(smtp::SmtpSpec),
+    /// An HTTP server or proxy is asked for a page.
+    Http(Box<http::HttpSpec>),
     /// A name is looked up.
     Dns(Box<dns::DnsSpec>),
     /// An entry is read.
@@ -78,6 +81,7 @@ impl Kind {
         match self {
             Self::Connect => "connect",
             Self::Smtp(spec) => spec.dialect.name(),
+            Self::Http(spec) => spec.name(),
             Self::Dns(_) => "dns",
             Self::Ldap(_) => "ldap",
             Self::Mysql(_) => "mysql",

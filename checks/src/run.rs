@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
-use crate::{CheckSpec, Failure, Kind, Outcome, Reason, Stage, StageReport, smtp};
+use crate::{CheckSpec, Failure, Kind, Outcome, Reason, Stage, StageReport, http, smtp, stream};
 
 /// `EHOSTDOWN` of Linux (`asm-generic/errno.h`), for which `ErrorKind` has no name.
 const EHOSTDOWN: i32 = 112;
@@ -35,6 +35,14 @@ pub async fn run(spec: &CheckSpec) -> Outcome {
             },
             Err(failure) => Err(failure),
         },
+        // Boxed, as all that follow: few checks are of these kinds, and a future is as large as its largest arm.
+        Kind::Http(http) => {
+            Box::pin(async {
+                let stream = stream::open(spec, http.tls.as_ref(), deadline, &mut outcome).await?;
+                http::ask(stream, (http, spec.target), deadline, &mut outcome).await
+            })
+            .await
+        }
         Kind::Dns(_) | Kind::Ldap(_) | Kind::Mysql(_) | Kind::Pgsql(_) | Kind::Radius(_) | Kind::Sip(_) => {
             Err(not_connected((Reason::Local, "cannot be asked yet".to_owned())))
         }
