@@ -66,6 +66,11 @@ impl Credential {
         good.then(|| Self { user: user.to_owned(), password: password.to_owned() })
     }
 
+    /// The user and the password as they are.
+    pub(crate) fn raw(&self) -> (&str, &str) {
+        (&self.user, &self.password)
+    }
+
     /// The initial response of PLAIN (RFC 4616), in base64.
     pub(crate) fn plain(&self) -> String {
         STANDARD.encode(format!("\0{}\0{}", self.user, self.password))

@@ -10,6 +10,7 @@ mod datagram;
 pub mod dns;
 pub mod http;
 pub mod ldap;
+pub mod line;
 pub mod mysql;
 pub mod pgsql;
 pub mod proxy_header;
@@ -50,6 +51,8 @@ pub enum Kind {
     Smtp(smtp::SmtpSpec),
     /// An HTTP server or proxy is asked for a page.
     Http(Box<http::HttpSpec>),
+    /// A conversation with a POP, IMAP, NNTP or FTP server.
+    Line(Box<line::LineSpec>),
     /// A name is looked up.
     Dns(Box<dns::DnsSpec>),
     /// An entry is read.
@@ -82,6 +85,7 @@ impl Kind {
             Self::Connect => "connect",
             Self::Smtp(spec) => spec.dialect.name(),
             Self::Http(spec) => spec.name(),
+            Self::Line(spec) => spec.name(),
             Self::Dns(_) => "dns",
             Self::Ldap(_) => "ldap",
             Self::Mysql(_) => "mysql",

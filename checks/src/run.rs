@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
-use crate::{CheckSpec, Failure, Kind, Outcome, Reason, Stage, StageReport, http, smtp, stream};
+use crate::{CheckSpec, Failure, Kind, Outcome, Reason, Stage, StageReport, http, line, smtp, stream};
 
 /// `EHOSTDOWN` of Linux (`asm-generic/errno.h`), for which `ErrorKind` has no name.
 const EHOSTDOWN: i32 = 112;
@@ -40,6 +40,15 @@ pub async fn run(spec: &CheckSpec) -> Outcome {
             Box::pin(async {
                 let stream = stream::open(spec, http.tls.as_ref(), deadline, &mut outcome).await?;
                 http::ask(stream, (http, spec.target), deadline, &mut outcome).await
+            })
+            .await
+        }
+        Kind::Line(line) => {
+            Box::pin(async {
+                let credential = line::drive::prepare(line)?;
+                let stream = stream::open(spec, line.tls.as_ref(), deadline, &mut outcome).await?;
+                let server = line::drive::Server { stream, address: spec.target.ip() };
+                line::drive::converse(server, (line, credential), deadline, &mut outcome).await
             })
             .await
         }
