@@ -8,14 +8,17 @@ pub mod calendar;
 pub mod credential;
 mod datagram;
 pub mod dns;
+pub mod external;
 pub mod http;
 pub mod ldap;
 pub mod line;
 pub mod mysql;
 pub mod pgsql;
+mod ping;
 pub mod proxy_header;
 pub mod radius;
 mod run;
+pub mod simple_tcp;
 pub mod sip;
 pub mod smtp;
 pub mod sql;
@@ -53,6 +56,12 @@ pub enum Kind {
     Http(Box<http::HttpSpec>),
     /// A conversation with a POP, IMAP, NNTP or FTP server.
     Line(Box<line::LineSpec>),
+    /// Something is said to a TCP server.
+    SimpleTcp(Box<simple_tcp::SimpleTcpSpec>),
+    /// The host answers an ICMP echo request; the port does not matter.
+    Ping,
+    /// A command is asked.
+    External(Box<external::ExternalSpec>),
     /// A name is looked up.
     Dns(Box<dns::DnsSpec>),
     /// An entry is read.
@@ -86,6 +95,9 @@ impl Kind {
             Self::Smtp(spec) => spec.dialect.name(),
             Self::Http(spec) => spec.name(),
             Self::Line(spec) => spec.name(),
+            Self::SimpleTcp(_) => "simpletcp",
+            Self::Ping => "ping",
+            Self::External(_) => "external",
             Self::Dns(_) => "dns",
             Self::Ldap(_) => "ldap",
             Self::Mysql(_) => "mysql",

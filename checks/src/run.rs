@@ -9,7 +9,10 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
-use crate::{CheckSpec, Failure, Kind, Outcome, Reason, Stage, StageReport, http, line, smtp, stream};
+use crate::{
+    CheckSpec, Failure, Kind, Outcome, Reason, Stage, StageReport, external, http, line, ping, simple_tcp,
+    smtp, stream,
+};
 
 /// `EHOSTDOWN` of Linux (`asm-generic/errno.h`), for which `ErrorKind` has no name.
 const EHOSTDOWN: i32 = 112;
@@ -51,6 +54,17 @@ pub async fn run(spec: &CheckSpec) -> Outcome {
                 line::drive::converse(server, (line, credential), deadline, &mut outcome).await
             })
             .await
+        }
+        Kind::SimpleTcp(tcp) => {
+            Box::pin(async {
+                let stream = stream::open(spec, None, deadline, &mut outcome).await?;
+                simple_tcp::ask(stream, tcp, deadline, &mut outcome).await
+            })
+            .await
+        }
+        Kind::Ping => Box::pin(ping::ask(spec, deadline, &mut outcome)).await,
+        Kind::External(external) => {
+            Box::pin(external::ask((external, spec.target), deadline, &mut outcome)).await
         }
         Kind::Dns(_) | Kind::Ldap(_) | Kind::Mysql(_) | Kind::Pgsql(_) | Kind::Radius(_) | Kind::Sip(_) => {
             Err(not_connected((Reason::Local, "cannot be asked yet".to_owned())))
