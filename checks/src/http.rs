@@ -100,7 +100,7 @@ pub(crate) async fn ask(
     outcome: &mut Outcome,
 ) -> Result<(), Failure> {
     let start = Instant::now();
-    let request = request(spec, server).map_err(|text| failed(Reason::Local, None, text))?;
+    let request = request(spec, server).map_err(|text| failed(Reason::Local, None, &text))?;
     let mut builder = Builder::new();
     builder.max_buf_size(MAX_HEAD).max_headers(MAX_FIELDS);
     // It only prepares; nothing is sent yet.
@@ -114,9 +114,8 @@ pub(crate) async fn ask(
             _ = &mut connection => (talk.await, true),
         }
     };
-    let (answer, ended) = match timeout_at(deadline, both).await {
-        Ok(done) => done,
-        Err(_) => return Err(failed(Reason::Timeout, None, String::new())),
+    let Ok((answer, ended)) = timeout_at(deadline, both).await else {
+        return Err(failed(Reason::Timeout, None, ""));
     };
     if !ended {
         let limit = after(Instant::now(), GOODBYE).min(deadline);
@@ -189,7 +188,7 @@ async fn talk(
                 answer.body.extend_from_slice(data.get(..room).unwrap_or(&data));
                 if data.len() > room {
                     let text = format!("not in the first {MAX_BODY} bytes of the answer");
-                    answer.cut = Some(failed(Reason::TooLong, Some(answer.status), text));
+                    answer.cut = Some(failed(Reason::TooLong, Some(answer.status), &text));
                     break;
                 }
             }
@@ -206,7 +205,7 @@ async fn talk(
 fn judge(spec: &HttpSpec, answer: &Answer) -> Result<(), Failure> {
     // A redirect is a server that does what it was told to; where it leads is another server's business.
     if !matches!(answer.status, 200..=299 | 301 | 302 | 303 | 307 | 308) {
-        return Err(failed(Reason::Unexpected, Some(answer.status), answer.line.clone()));
+        return Err(failed(Reason::Unexpected, Some(answer.status), &answer.line));
     }
     let found = match &spec.receive {
         Some(pattern) => pattern.matches(&String::from_utf8_lossy(&answer.body)),
@@ -216,9 +215,7 @@ fn judge(spec: &HttpSpec, answer: &Answer) -> Result<(), Failure> {
     match (found, &answer.cut) {
         (true, _) => Ok(()),
         (false, Some(cut)) => Err(cut.clone()),
-        (false, None) => {
-            Err(failed(Reason::Mismatch, Some(answer.status), "the answer does not match".to_owned()))
-        }
+        (false, None) => Err(failed(Reason::Mismatch, Some(answer.status), "the answer does not match")),
     }
 }
 
@@ -236,10 +233,10 @@ fn trouble(error: &hyper::Error) -> Failure {
         // What is left is an answer that hyper cannot make sense of, such as a chunk without a size.
         (Reason::Protocol, error.to_string())
     };
-    failed(reason, None, text)
+    failed(reason, None, &text)
 }
 
-fn failed(reason: Reason, code: Option<u16>, text: String) -> Failure {
+fn failed(reason: Reason, code: Option<u16>, text: &str) -> Failure {
     Failure { stage: Stage::Request, reason, code, text: printable(text.as_bytes()) }
 }
 
