@@ -6,7 +6,7 @@
 
 pub mod calendar;
 pub mod credential;
-mod datagram;
+pub mod datagram;
 pub mod dns;
 pub mod ldap;
 pub mod mysql;
@@ -19,6 +19,7 @@ pub mod smtp;
 pub mod sql;
 pub mod talk;
 pub mod tls;
+mod visit;
 
 pub use run::run;
 
