@@ -6,7 +6,7 @@
 
 pub mod calendar;
 pub mod credential;
-mod datagram;
+pub mod datagram;
 pub mod dns;
 pub mod external;
 pub mod http;
@@ -25,6 +25,7 @@ pub mod sql;
 mod stream;
 pub mod talk;
 pub mod tls;
+mod visit;
 
 pub use run::run;
 

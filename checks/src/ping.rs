@@ -9,7 +9,6 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use ring::rand::SecureRandom as _;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
 use tokio::time::{Instant, timeout_at};
@@ -39,16 +38,16 @@ enum Version {
     V6,
 }
 
-/// Asks until an answer comes, at the latest until `deadline` or for as long as a connection may take.
-pub(crate) async fn ask(spec: &CheckSpec, deadline: Instant, outcome: &mut Outcome) -> Result<(), Failure> {
+/// Asks with bytes that nobody can guess until an answer comes, at the latest until `deadline` or for as long as a connection may take.
+pub(crate) async fn ask(
+    spec: &CheckSpec,
+    (random, deadline): ([u8; PAYLOAD + 2], Instant),
+    outcome: &mut Outcome,
+) -> Result<(), Failure> {
     let start = Instant::now();
     let failed = |(reason, text)| Failure { stage: Stage::Echo, reason, code: None, text };
     let limit = after(start, spec.connect_timeout).min(deadline);
     let socket = open(spec.target.ip()).map_err(failed)?;
-    let mut random = [0; PAYLOAD + 2];
-    if ring::rand::SystemRandom::new().fill(&mut random).is_err() {
-        return Err(failed((Reason::Local, "no random numbers".to_owned())));
-    }
     let [a, b, payload @ ..] = random;
     let version = if spec.target.is_ipv4() { Version::V4 } else { Version::V6 };
     let echo = Echo { version, identifier: [a, b], payload };

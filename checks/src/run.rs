@@ -9,10 +9,8 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
-use crate::{
-    CheckSpec, Failure, Kind, Outcome, Reason, Stage, StageReport, external, http, line, ping, simple_tcp,
-    smtp, stream,
-};
+use crate::visit::Visit;
+use crate::{CheckSpec, Failure, Kind, Outcome, Reason, Stage, StageReport, smtp};
 
 /// `EHOSTDOWN` of Linux (`asm-generic/errno.h`), for which `ErrorKind` has no name.
 const EHOSTDOWN: i32 = 112;
@@ -29,6 +27,7 @@ pub async fn run(spec: &CheckSpec) -> Outcome {
         capabilities: Vec::new(),
         tls: None,
     };
+    let visit = |outcome| Visit { spec, start, deadline, outcome };
     let asked = match &spec.kind {
         Kind::Connect => connect(spec, start, deadline, &mut outcome).await.map(drop),
         Kind::Smtp(smtp) => match smtp::drive::prepare(smtp) {
@@ -38,37 +37,18 @@ pub async fn run(spec: &CheckSpec) -> Outcome {
             },
             Err(failure) => Err(failure),
         },
-        // Boxed, as all that follow: few checks are of these kinds, and a future is as large as its largest arm.
-        Kind::Http(http) => {
-            Box::pin(async {
-                let stream = stream::open(spec, http.tls.as_ref(), deadline, &mut outcome).await?;
-                http::ask(stream, (http, spec.target), deadline, &mut outcome).await
-            })
-            .await
-        }
-        Kind::Line(line) => {
-            Box::pin(async {
-                let credential = line::drive::prepare(line)?;
-                let stream = stream::open(spec, line.tls.as_ref(), deadline, &mut outcome).await?;
-                let server = line::drive::Server { stream, address: spec.target.ip() };
-                line::drive::converse(server, (line, credential), deadline, &mut outcome).await
-            })
-            .await
-        }
-        Kind::SimpleTcp(tcp) => {
-            Box::pin(async {
-                let stream = stream::open(spec, None, deadline, &mut outcome).await?;
-                simple_tcp::ask(stream, tcp, deadline, &mut outcome).await
-            })
-            .await
-        }
-        Kind::Ping => Box::pin(ping::ask(spec, deadline, &mut outcome)).await,
-        Kind::External(external) => {
-            Box::pin(external::ask((external, spec.target), deadline, &mut outcome)).await
-        }
-        Kind::Dns(_) | Kind::Ldap(_) | Kind::Mysql(_) | Kind::Pgsql(_) | Kind::Radius(_) | Kind::Sip(_) => {
-            Err(not_connected((Reason::Local, "cannot be asked yet".to_owned())))
-        }
+        // Boxed: a check is as large as the largest of its kinds, and most are SMTP.
+        Kind::Http(http) => Box::pin(visit(&mut outcome).http(http)).await,
+        Kind::Line(line) => Box::pin(visit(&mut outcome).line(line)).await,
+        Kind::SimpleTcp(tcp) => Box::pin(visit(&mut outcome).simple_tcp(tcp)).await,
+        Kind::Ping => Box::pin(visit(&mut outcome).ping()).await,
+        Kind::External(command) => Box::pin(visit(&mut outcome).external(command)).await,
+        Kind::Dns(dns) => Box::pin(visit(&mut outcome).dns(dns)).await,
+        Kind::Ldap(ldap) => Box::pin(visit(&mut outcome).ldap(ldap)).await,
+        Kind::Mysql(sql) => Box::pin(visit(&mut outcome).mysql(sql)).await,
+        Kind::Pgsql(sql) => Box::pin(visit(&mut outcome).pgsql(sql)).await,
+        Kind::Radius(radius) => Box::pin(visit(&mut outcome).radius(radius)).await,
+        Kind::Sip(sip) => Box::pin(visit(&mut outcome).sip(sip)).await,
     };
     outcome.verdict = asked;
     outcome.took = start.elapsed();

@@ -60,7 +60,7 @@ pub(super) fn goodbye(protocol: Protocol) -> Move {
 
 /// All between the greeting and the goodbye.
 pub(super) fn moves(spec: &LineSpec, credential: Option<&Credential>) -> VecDeque<Move> {
-    match (spec.protocol, credential.map(Credential::raw)) {
+    match (spec.protocol, credential.map(Credential::pair)) {
         (Protocol::Nntp, _) | (Protocol::Pop | Protocol::Imap, None) => VecDeque::new(),
         (Protocol::Pop, Some((user, password))) => VecDeque::from([
             hidden(&format!("USER {user}"), "USER …", Want::Done),
