@@ -4,6 +4,7 @@ mod checks;
 mod config;
 mod contract;
 mod daemon;
+mod databases;
 #[cfg(test)]
 mod farm;
 #[cfg(test)]

@@ -132,7 +132,8 @@ pub struct RealConfig {
     pub id: RealId,
     /// Settings with the base weight, which it gets when it is well.
     pub settings: RealSettings,
-    /// How to find out whether it is well, one plan a tier; without any it is taken for well always.
+    /// How to find out whether it is well, one plan a tier; without any it is taken for well always,
+    /// and a type "off" has the base weight 0.
     pub checks: Vec<CheckPlan>,
 }
 
@@ -181,6 +182,8 @@ pub struct CheckPlan {
     pub verdicts: Arc<Verdicts>,
     /// A certificate with fewer days left is worth a warning.
     pub warn_days: u32,
+    /// While it is up: how many times only a connection is asked for between two whole checks.
+    pub connects_between: u32,
 }
 
 impl CheckPlan {

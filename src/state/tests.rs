@@ -36,6 +36,7 @@ fn plan(n: u8) -> CheckPlan {
         rise: 2,
         verdicts: Arc::default(),
         warn_days: 0,
+        connects_between: 0,
     }
 }
 

@@ -17,7 +17,6 @@ use tokio_rustls::client::TlsStream;
 use super::dialogue::{Dialogue, Step};
 use super::reply::{Reply, ReplyError, Splitter};
 use super::{ProxyHeader, SmtpSpec};
-use crate::calendar::rfc3339;
 use crate::credential::Credential;
 use crate::run::after;
 use crate::tls::handshake::{broken, handshake, now};
@@ -80,7 +79,7 @@ pub(crate) async fn converse(
                 (turn, StageReport { stage, took: start.elapsed(), code, sent, received })
             }
             Ok(Done::Secured(judged, report)) => {
-                let received = vec![shown(&report)];
+                let received = vec![report.to_string()];
                 outcome.tls = Some(report);
                 let turn = dialogue.secured(&judged);
                 (
@@ -257,16 +256,4 @@ fn fitting(lines: &[String], room: &mut usize) -> usize {
         }
         None => 1,
     }
-}
-
-/// A TLS session in one line.
-fn shown(report: &TlsReport) -> String {
-    let end = report.not_after.map_or("an unknown day".to_owned(), rfc3339);
-    let verified = match (&report.problem, report.verified) {
-        (Some(problem), _) => format!("not verified: {problem}"),
-        (None, true) => "verified".to_owned(),
-        (None, false) => "not verified".to_owned(),
-    };
-    let text = format!("{}, {}, certificate until {end}, {verified}", report.version, report.cipher);
-    super::reply::printable(text.as_bytes())
 }

@@ -11,30 +11,13 @@ use checks::smtp::{Dialect, ProxyHeader, SmtpSpec};
 use checks::{CheckSpec, Kind};
 
 use super::fields::{Fields, Raw, Setting};
+use super::services::{Complaint, ServiceLayer};
 use super::steps::StepsLayer;
+use super::types::{CheckType, TYPES};
 use super::values::{duration, ehlo_name, port, text, whole, word};
 use crate::config::{CheckPlan, Tier};
+use crate::model::VirtualId;
 use crate::verdict::{Cell, Row, Verdicts};
-
-/// Words of `type`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum CheckType {
-    Smtp,
-    Lmtp,
-    Connect,
-    /// Not checked: always up.
-    On,
-}
-
-const TYPES: [(&str, CheckType); 4] = [
-    ("smtp", CheckType::Smtp),
-    ("lmtp", CheckType::Lmtp),
-    ("connect", CheckType::Connect),
-    ("on", CheckType::On),
-];
-/// What every type that asks has a use for; all other keys are for those that speak SMTP.
-const OF_EVERY_TYPE: [&str; 9] =
-    ["type", "port", "interval", "retry", "fall", "rise", "deadline", "connect_timeout", "verdict"];
 
 pub(super) const SHORTEST: Duration = Duration::from_millis(10);
 pub(super) const LONGEST: Duration = Duration::from_secs(3600);
@@ -54,10 +37,22 @@ pub(super) struct CheckLayer {
     banner_timeout: Setting<Duration>,
     ehlo_timeout: Setting<Duration>,
     quit_timeout: Setting<Duration>,
+    connects_between: Setting<u32>,
     steps: StepsLayer,
     verdicts: Arc<Verdicts>,
+    service: ServiceLayer,
     /// What the real servers of this virtual wait for before they greet anybody: what the proxy dataplane sends them.
     expected_header: Option<ProxyHeader>,
+}
+
+/// A server that a check is wanted for.
+pub(super) struct Asked<'a> {
+    /// Where the check goes.
+    pub(super) target: SocketAddr,
+    /// The virtual that it serves; `None` where that is wrong.
+    pub(super) service: Option<VirtualId>,
+    /// What we call ourselves.
+    pub(super) host_name: &'a str,
 }
 
 impl CheckLayer {
@@ -77,8 +72,10 @@ impl CheckLayer {
         let Some(fields) = fields else { return base.clone() };
         let time = |key| fields.read(key, |raw| duration(raw, SHORTEST..=LONGEST));
         let count = |key| fields.read(key, |raw| whole(raw, 1..=100));
+        let kind = fields.read("type", |raw| word(raw, &TYPES)).over(&base.kind);
+        let known = kind.known_or(CheckType::Smtp);
         let layer = Self {
-            kind: fields.read("type", |raw| word(raw, &TYPES)).over(&base.kind),
+            kind,
             port: fields.read("port", port).over(&base.port),
             ehlo_name: fields.read("ehlo_name", ehlo_name).over(&base.ehlo_name),
             interval: time("interval").over(&base.interval),
@@ -90,34 +87,43 @@ impl CheckLayer {
             banner_timeout: time("banner_timeout").over(&base.banner_timeout),
             ehlo_timeout: time("ehlo_timeout").over(&base.ehlo_timeout),
             quit_timeout: time("quit_timeout").over(&base.quit_timeout),
-            steps: StepsLayer::read(fields, &base.steps),
+            connects_between: fields
+                .read("connects_between", |raw| whole(raw, 1..=1000))
+                .over(&base.connects_between),
+            steps: StepsLayer::read(fields, &base.steps, known),
+            service: ServiceLayer::read(fields, &base.service),
             verdicts: read_verdicts(fields, &base.verdicts),
             expected_header: base.expected_header,
         };
-        let but = |useful: &[&str]| -> Vec<&str> {
-            fields.keys().iter().copied().filter(|key| !useful.contains(key)).collect()
-        };
-        match layer.kind.given() {
-            Some((CheckType::Connect, _)) => {
-                fields.refuse(&but(&OF_EVERY_TYPE), "is for checks of type \"smtp\" and \"lmtp\" only");
-            }
-            Some((CheckType::On, _)) => {
-                fields.refuse(&but(&["type"]), "has no use here: type \"on\" is never checked");
-            }
-            Some((CheckType::Smtp | CheckType::Lmtp, _)) | None => {}
+        if let Some(kind) = known {
+            kind.refuse_useless(fields);
         }
         layer
     }
 
-    /// The checks of a server that go to `target`, one a tier; none takes it for well always.
+    /// The checks of a server, one a tier; none where it is never checked.
     ///
     /// A deadline may be longer than the interval: a check that is still running delays the next one, they never
     /// overlap.
-    pub(super) fn plans(&self, target: SocketAddr, host_name: &str) -> Vec<CheckPlan> {
+    pub(super) fn plans(&self, asked: &Asked<'_>) -> Result<Vec<CheckPlan>, Complaint> {
+        let wanted = self.kind.or(CheckType::Smtp);
         let interval = self.interval.or(Duration::from_secs(10));
+        let smtp = |dialect| {
+            let tiers = self.steps.tiers(self.smtp(dialect, asked.host_name), interval);
+            tiers.into_iter().map(|(tier, spec, interval)| (tier, Kind::Smtp(spec), interval)).collect()
+        };
+        let tiers = match wanted {
+            CheckType::On | CheckType::Off => Vec::new(),
+            CheckType::Smtp | CheckType::Submission | CheckType::Smtps => smtp(Dialect::Smtp),
+            CheckType::Lmtp => smtp(Dialect::Lmtp),
+            _ => {
+                let kind = self.service.kind(wanted, &self.steps, asked.service)?.unwrap_or(Kind::Connect);
+                vec![(Tier::Base, kind, interval)]
+            }
+        };
         let plan = |(tier, kind, interval)| CheckPlan {
             spec: CheckSpec {
-                target,
+                target: asked.target,
                 kind,
                 deadline: self.deadline.or(Duration::from_secs(15)),
                 connect_timeout: self.connect_timeout.or(Duration::from_secs(3)),
@@ -129,17 +135,9 @@ impl CheckLayer {
             rise: self.rise.or(2),
             verdicts: Arc::clone(&self.verdicts),
             warn_days: self.steps.warn_days(),
+            connects_between: if tier == Tier::Base { self.connects_between.or(0) } else { 0 },
         };
-        let smtp = |dialect| {
-            let tiers = self.steps.tiers(self.smtp(dialect, host_name), interval);
-            tiers.into_iter().map(|(tier, spec, interval)| plan((tier, Kind::Smtp(spec), interval))).collect()
-        };
-        match self.kind.or(CheckType::Smtp) {
-            CheckType::On => Vec::new(),
-            CheckType::Connect => vec![plan((Tier::Base, Kind::Connect, interval))],
-            CheckType::Smtp => smtp(Dialect::Smtp),
-            CheckType::Lmtp => smtp(Dialect::Lmtp),
-        }
+        Ok(tiers.into_iter().map(plan).collect())
     }
 
     fn smtp(&self, dialect: Dialect, host_name: &str) -> SmtpSpec {
@@ -153,6 +151,9 @@ impl CheckLayer {
             ..default
         };
         self.steps.put(&mut spec);
+        if self.kind.or(CheckType::Smtp) == CheckType::Smtps {
+            spec.tls = Some(Box::new(self.steps.implicit_tls()));
+        }
         if spec.proxy.is_none() && self.port.is_absent() {
             spec.proxy = self.expected_header;
         }

@@ -68,6 +68,14 @@ pub(super) static CHECK: Scope = Scope {
         "mail",
         "data",
         "verdict",
+        "connects_between",
+        "request",
+        "receive",
+        "host",
+        "method",
+        "database",
+        "secret_file",
+        "command",
     ],
 };
 pub(super) static TLS: Scope = Scope {

@@ -251,7 +251,7 @@ fn every_mistake_is_named() {
         ("check.data = { from = \"a@b\" }", "data: to is missing: a recipient whose mail the farm discards"),
         (
             "check = { type = \"connect\", mail = { accept = \"a@b\" } }",
-            "mail: is for checks of type \"smtp\" and \"lmtp\" only",
+            "mail: is for checks of type \"smtp\", \"submission\", \"smtps\" and \"lmtp\" only",
         ),
     ] {
         assert_eq!(problem(lines), [expected], "{lines}");
