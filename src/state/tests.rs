@@ -446,3 +446,24 @@ fn at_a_start_without_a_network_the_fallback_serves() {
     silence.falls_on(2, Down);
     assert_eq!(silence.play.step().1, "9=1");
 }
+
+#[test]
+fn the_last_word_of_a_server_counts_whichever_check_it_came_from() {
+    let mut config = farm(&[1, 2]);
+    let mail = with_mail_tier(&mut config, 1);
+    let mut silence = Silence { play: Play::both_up(config), reason: Reason::Timeout };
+    let asked = |play: &Play, silent: bool| {
+        let now = Some(play.now);
+        Finding { state: Up, asked: now, unanswered_since: now.filter(|_| silent), ..Finding::default() }
+    };
+    silence.falls_on(2, Up);
+    let silent = asked(&silence.play, true);
+    silence.play.state.absorb(&mail, silent);
+    assert!(silence.play.state.cut_off_since().is_some());
+    silence.play.now += SECOND;
+    silence.play.state.absorb(&plan(1), asked(&silence.play, false));
+    assert_eq!(silence.play.state.cut_off_since(), None, "it has answered since");
+    silence.play.now += SECOND;
+    silence.play.state.absorb(&mail, asked(&silence.play, true));
+    assert!(silence.play.state.cut_off_since().is_some());
+}
