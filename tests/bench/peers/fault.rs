@@ -79,7 +79,7 @@ pub(crate) fn mend(fault: Fault, postfix: &mut Postfix, tls: &Path) {
         Fault::Frozen => postfix.thaw(),
         Fault::Unplugged => postfix.host.ip("link set eth0 up\n"),
         Fault::Busy | Fault::MainCf(_) | Fault::BadKey | Fault::Postscreen => {
-            // Not by SIGHUP: a process that waits for cleanup waits on.
+            // Not by SIGHUP: one that had waited for its cleanup greeted nobody for two minutes after that.
             postfix.kill();
             postfix.configure(&with_tls(tls, KEY), MASTER_CF);
             postfix.launch();
