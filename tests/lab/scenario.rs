@@ -12,6 +12,7 @@ use crate::farm::director::{Config, Director};
 use crate::farm::host::wait_until;
 use crate::farm::ipvs::{self, Tap, Write};
 use crate::farm::mail::{Load, Session, Tally};
+use crate::farm::postfix::Postfix;
 use crate::farm::{Cable, Farm, Ip, REALS, Wiring};
 
 /// Far more than any of it takes, and less than the default timeouts that a fault would run into.
@@ -297,4 +298,31 @@ pub(super) fn takes_out_a_server_that_refuses_all_mail(wiring: Wiring) {
     asked(&stage, 2);
     stage.await_weights("what all suffer from takes none out", [1, 1, 1]);
     assert!(stage.director.log().contains("3 of 3 real servers of mail are down and keep their weight"));
+}
+
+/// One server falls ill: its weight goes to 0, and that of its neighbours is what it was at every look.
+pub(super) fn takes_out_only_who_is_sick(wiring: Wiring, fall_ill: impl FnOnce(&mut Postfix)) {
+    let mut stage = Stage::new(wiring, Ip::V4);
+    let asks = "[check]\nbanner_timeout = \"1s\"\n\
+                mail = { from = \"a@client.lab.test\", accept = \"inbox@lab.test\", interval = \"1s\" }\n";
+    stage.director.write(&stage.config.text().replace("[check]\n", asks));
+    stage.director.hang_up();
+    fall_ill(&mut stage.farm.reals[1]);
+    let (sick, neighbours) = (stage.real(1), [stage.real(0), stage.real(2)]);
+    let weight_of_the_sick = |stage: &Stage| {
+        let weights = stage.weights();
+        assert!(neighbours.iter().all(|real| weights.get(real) == Some(&1)), "{weights:?}");
+        weights.get(&sick).copied()
+    };
+    wait_until(LIMIT, "the sick one is out", || weight_of_the_sick(&stage) == Some(0));
+    let load = Load::start(&stage.farm.client, stage.vip());
+    let sessions = |load: &Load| load.tally().sessions.values().sum::<usize>();
+    wait_until(LIMIT, "mail flows", || {
+        assert_eq!(weight_of_the_sick(&stage), Some(0));
+        sessions(&load) >= 40
+    });
+    let tally = load.stop();
+    assert!(tally.failures.is_empty(), "{tally:?}");
+    assert!(!tally.sessions.contains_key("real2"), "no new session: {tally:?}");
+    stage.await_deliveries(&tally.accepted);
 }
