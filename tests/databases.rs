@@ -1,6 +1,11 @@
 //! Checks of directories, databases, names, calls and logins against real servers: private instances on loopback, with
 //! all that they write in one folder; and against servers that no honest program is.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "also in the functions that the tests share")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "also in the functions that the tests share"
+)]
 
 mod dns;
 mod hostile;

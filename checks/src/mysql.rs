@@ -243,3 +243,6 @@ impl Talk for Dialogue<'_> {
         self.credential.as_ref()
     }
 }
+
+#[cfg(test)]
+mod tests;

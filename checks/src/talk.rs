@@ -250,12 +250,12 @@ impl Line {
         }
         let length = loop {
             match talk.length(&self.buffer)? {
-                Some(length) if length > MAX_SESSION => return Err(too_long()),
+                Some(length) if length > MAX_SESSION => return Err(self.too_long()),
                 Some(length) if length <= self.buffer.len() => break length,
                 Some(_) | None => {}
             }
             if self.heard >= MAX_SESSION {
-                return Err(too_long());
+                return Err(self.too_long());
             }
             let read = self.read().await.map_err(|error| broken(&error))?;
             if read == 0 {
@@ -282,6 +282,10 @@ impl Line {
         let secured = handshake(plain, tls).await?;
         self.stream = Stream::Tls(secured.stream);
         Ok(Done::Secured(secured.judged, secured.report))
+    }
+
+    fn too_long(&self) -> Trouble {
+        Trouble::new(Reason::TooLong, &self.buffer)
     }
 
     async fn read(&mut self) -> io::Result<usize> {
@@ -322,6 +326,57 @@ async fn finish(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Resul
     tokio::io::copy(&mut rest, &mut tokio::io::sink()).await.map(drop)
 }
 
-fn too_long() -> Trouble {
-    Trouble::new(Reason::TooLong, "")
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// What a conversation came to without a connection.
+    pub(crate) struct Told {
+        pub(crate) said: Vec<Vec<u8>>,
+        pub(crate) passed: Vec<Passed>,
+        /// `None` where the server said too little.
+        pub(crate) verdict: Option<Result<(), Trouble>>,
+    }
+
+    /// Takes `talk` through all that a server says, without regard for when it says it.
+    pub(crate) fn tell(talk: &mut impl Talk, mut bytes: &[u8]) -> Told {
+        let mut told = Told { said: Vec::new(), passed: Vec::new(), verdict: None };
+        let mut step = talk.open();
+        loop {
+            match step {
+                Step::Leave => {
+                    told.verdict = Some(Ok(()));
+                    return told;
+                }
+                Step::Say(bytes) => told.said.push(bytes),
+                Step::Secure(bytes) => {
+                    told.said.push(bytes);
+                    step = talk.secured();
+                    continue;
+                }
+                Step::Listen => {}
+            }
+            let heard = match talk.length(bytes) {
+                Ok(Some(length)) if length <= bytes.len() => {
+                    assert!(length > 0, "a message has bytes");
+                    let (message, rest) = bytes.split_at(length);
+                    bytes = rest;
+                    talk.hear(message)
+                }
+                Ok(_) => return told,
+                Err(trouble) => Err(trouble),
+            };
+            match heard {
+                Ok(turn) => {
+                    told.passed.extend(turn.passed);
+                    step = turn.step;
+                }
+                Err(trouble) => {
+                    assert!(trouble.text.len() <= crate::smtp::MAX_TEXT);
+                    told.verdict = Some(Err(trouble));
+                    return told;
+                }
+            }
+        }
+    }
 }
