@@ -127,6 +127,7 @@ fn farm(vip: SocketAddr, servers: &[SocketAddr]) -> Config {
         retry: Duration::from_millis(300),
         fall: 3,
         rise: 2,
+        connects_between: 0,
     };
     let settings = RealSettings::new(Forward::Masq, Weight(1));
     let real = |&server| RealConfig { id: RealId(server), settings, check: Some(check(server)) };

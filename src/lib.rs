@@ -19,6 +19,7 @@ pub mod cli;
 pub mod config;
 pub mod model;
 
+pub mod cadence;
 pub mod health;
 pub mod weight;
 

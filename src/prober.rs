@@ -9,11 +9,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use checks::Outcome;
+use checks::{CheckSpec, Kind, Outcome};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::cadence::{Cadence, Depth};
 use crate::config::CheckPlan;
-use crate::health::{Health, Thresholds, Transition};
+use crate::health::{Health, State, Thresholds, Transition};
 use crate::state::Finding;
 
 /// Checks that begin together begin this far apart, or closer when the interval has no room for all.
@@ -75,6 +76,7 @@ async fn probe(
 ) {
     let thresholds = Thresholds { fall: plan.fall, rise: plan.rise };
     let mut health = Health::default();
+    let mut cadence = Cadence::new(plan.connects_between);
     let mut since = None;
     let mut next = first;
     loop {
@@ -84,8 +86,14 @@ async fn probe(
         }
         let start = Instant::now();
         // Boxed: the buffers of a check should not be kept through the pause.
-        let outcome = Box::pin(checks::run(&plan.spec)).await;
+        let outcome = match cadence.next() {
+            Depth::Whole => Box::pin(checks::run(&plan.spec)).await,
+            Depth::Connect => {
+                Box::pin(checks::run(&CheckSpec { kind: Kind::Connect, ..plan.spec.clone() })).await
+            }
+        };
         let transition = health.observe(&outcome, thresholds);
+        cadence.made(outcome.verdict.is_ok() && health.state() == State::Up && health.against() == 0);
         if transition.is_some() {
             since = Some(Instant::now());
         }

@@ -8,15 +8,21 @@ pub mod calendar;
 pub mod credential;
 pub mod datagram;
 pub mod dns;
+pub mod external;
+pub mod http;
 pub mod ldap;
+pub mod line;
 pub mod mysql;
 pub mod pgsql;
+mod ping;
 pub mod proxy_header;
 pub mod radius;
 mod run;
+pub mod simple_tcp;
 pub mod sip;
 pub mod smtp;
 pub mod sql;
+mod stream;
 pub mod talk;
 pub mod tls;
 mod visit;
@@ -47,6 +53,16 @@ pub enum Kind {
     Connect,
     /// A conversation with an SMTP server: banner, EHLO and QUIT, and what else the spec asks for.
     Smtp(smtp::SmtpSpec),
+    /// An HTTP server or proxy is asked for a page.
+    Http(Box<http::HttpSpec>),
+    /// A conversation with a POP, IMAP, NNTP or FTP server.
+    Line(Box<line::LineSpec>),
+    /// Something is said to a TCP server.
+    SimpleTcp(Box<simple_tcp::SimpleTcpSpec>),
+    /// The host answers an ICMP echo request; the port does not matter.
+    Ping,
+    /// A command is asked.
+    External(Box<external::ExternalSpec>),
     /// A name is looked up.
     Dns(Box<dns::DnsSpec>),
     /// An entry is read.
@@ -78,6 +94,11 @@ impl Kind {
         match self {
             Self::Connect => "connect",
             Self::Smtp(spec) => spec.dialect.name(),
+            Self::Http(spec) => spec.name(),
+            Self::Line(spec) => spec.name(),
+            Self::SimpleTcp(_) => "simpletcp",
+            Self::Ping => "ping",
+            Self::External(_) => "external",
             Self::Dns(_) => "dns",
             Self::Ldap(_) => "ldap",
             Self::Mysql(_) => "mysql",

@@ -38,6 +38,11 @@ pub async fn run(spec: &CheckSpec) -> Outcome {
             Err(failure) => Err(failure),
         },
         // Boxed: a check is as large as the largest of its kinds, and most are SMTP.
+        Kind::Http(http) => Box::pin(visit(&mut outcome).http(http)).await,
+        Kind::Line(line) => Box::pin(visit(&mut outcome).line(line)).await,
+        Kind::SimpleTcp(tcp) => Box::pin(visit(&mut outcome).simple_tcp(tcp)).await,
+        Kind::Ping => Box::pin(visit(&mut outcome).ping()).await,
+        Kind::External(command) => Box::pin(visit(&mut outcome).external(command)).await,
         Kind::Dns(dns) => Box::pin(visit(&mut outcome).dns(dns)).await,
         Kind::Ldap(ldap) => Box::pin(visit(&mut outcome).ldap(ldap)).await,
         Kind::Mysql(sql) => Box::pin(visit(&mut outcome).mysql(sql)).await,

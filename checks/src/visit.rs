@@ -13,14 +13,20 @@ use tokio::time::Instant;
 use crate::credential::{Credential, read_secret};
 use crate::datagram::{self, Ended};
 use crate::dns::{DnsSpec, Question};
+use crate::external::{self, ExternalSpec};
+use crate::http::{self, HttpSpec};
 use crate::ldap::{self, LdapSpec};
+use crate::line::{self, LineSpec};
 use crate::mysql;
 use crate::pgsql;
+use crate::ping;
 use crate::radius::{self, RadiusSpec};
 use crate::run::{connect, system};
+use crate::simple_tcp::{self, SimpleTcpSpec};
 use crate::sip::{self, SipSpec};
 use crate::smtp::reply::printable;
 use crate::sql::SqlSpec;
+use crate::stream;
 use crate::talk::{Talk, Trouble, converse};
 use crate::tls::TlsSpec;
 use crate::{CheckSpec, Failure, Outcome, Reason, Stage, Transport};
@@ -34,6 +40,31 @@ pub(crate) struct Visit<'a> {
 }
 
 impl Visit<'_> {
+    pub(crate) async fn http(self, spec: &HttpSpec) -> Result<(), Failure> {
+        let stream = stream::open(self.spec, spec.tls.as_ref(), self.deadline, self.outcome).await?;
+        http::ask(stream, (spec, self.spec.target), self.deadline, self.outcome).await
+    }
+
+    pub(crate) async fn line(self, spec: &LineSpec) -> Result<(), Failure> {
+        let credential = line::drive::prepare(spec)?;
+        let stream = stream::open(self.spec, spec.tls.as_ref(), self.deadline, self.outcome).await?;
+        let server = line::drive::Server { stream, address: self.spec.target.ip() };
+        line::drive::converse(server, (spec, credential), self.deadline, self.outcome).await
+    }
+
+    pub(crate) async fn simple_tcp(self, spec: &SimpleTcpSpec) -> Result<(), Failure> {
+        let stream = stream::open(self.spec, None, self.deadline, self.outcome).await?;
+        simple_tcp::ask(stream, spec, self.deadline, self.outcome).await
+    }
+
+    pub(crate) async fn ping(self) -> Result<(), Failure> {
+        ping::ask(self.spec, (random()?, self.deadline), self.outcome).await
+    }
+
+    pub(crate) async fn external(self, spec: &ExternalSpec) -> Result<(), Failure> {
+        external::ask((spec, self.spec.target), self.deadline, self.outcome).await
+    }
+
     pub(crate) async fn dns(mut self, spec: &DnsSpec) -> Result<(), Failure> {
         let id = u16::from_be_bytes(random()?);
         let mut question = Question::new(spec, id).map_err(|trouble| trouble.at(Stage::Request))?;

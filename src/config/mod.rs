@@ -128,7 +128,7 @@ pub struct RealConfig {
     pub id: RealId,
     /// Settings with the base weight, which it gets when it is well.
     pub settings: RealSettings,
-    /// How to find out whether it is well; `None` takes it for well always.
+    /// How to find out whether it is well; `None` takes it for well always, with a base weight of 0 for a type "off".
     pub check: Option<CheckPlan>,
 }
 
@@ -145,6 +145,8 @@ pub struct CheckPlan {
     pub fall: u32,
     /// Successes in a row that make it up again.
     pub rise: u32,
+    /// While it is up: how many times only a connection is asked for between two whole checks.
+    pub connects_between: u32,
 }
 
 /// Options of the proxy dataplane that no kernel table has a place for.

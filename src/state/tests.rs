@@ -30,6 +30,7 @@ fn plan(n: u8) -> CheckPlan {
         retry: SECOND,
         fall: 3,
         rise: 2,
+        connects_between: 0,
     }
 }
 

@@ -42,7 +42,7 @@ pub enum Step {
 
 /// Text that no log shows.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Unshown(pub(super) String);
+pub struct Unshown(pub(crate) String);
 
 impl fmt::Debug for Unshown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -16,6 +16,7 @@ use checks::tls::{TlsMode, TlsSpec, TlsVersion, Verify};
 
 use super::check::{LONGEST, SHORTEST};
 use super::fields::{Fields, Raw, Setting};
+use super::types::{CheckType, Secured};
 use super::values::{boolean, duration, is_host_name, text, word};
 use super::vocabulary::{AUTH, DATA, MAIL, TLS};
 
@@ -63,27 +64,55 @@ pub(super) struct StepsLayer {
 
 impl StepsLayer {
     /// Reads the steps of one level and lays them over `base`.
-    pub(super) fn read(fields: &Fields<'_>, base: &Self) -> Self {
+    /// `kind` is the type in force there, `None` where it is wrong.
+    pub(super) fn read(fields: &Fields<'_>, base: &Self, kind: Option<CheckType>) -> Self {
         let layer = Self {
             banner: fields.read("banner", pattern).over(&base.banner),
             banner_name: fields.read("banner_name", host_name).over(&base.banner_name),
             require: fields.list("require", requirement).over(&base.require),
             proxy_header: fields.read("proxy_header", |raw| word(raw, &HEADERS)).over(&base.proxy_header),
-            tls: TlsLayer::read(fields.table("tls", &TLS).as_ref(), &base.tls),
-            auth: AuthLayer::read(fields.table("auth", &AUTH).as_ref(), &base.auth),
+            tls: TlsLayer::read(fields.table("tls", &TLS).as_ref(), &base.tls, kind),
+            auth: AuthLayer::read(fields.table("auth", &AUTH).as_ref(), &base.auth, kind),
             mail: MailLayer::read(fields.table("mail", &MAIL).as_ref(), &base.mail),
             data: DataLayer::read(fields.table("data", &DATA).as_ref(), &base.data),
         };
-        let is_off = layer.tls.mode.known_or(None) == Some(None);
-        let overheard = layer.auth.there && is_off && layer.auth.without_tls.known_or(false) == Some(false);
-        if overheard {
-            for key in ["auth", "tls"] {
-                let advice = "a password is not said without TLS; write tls = { mode = \"required\" }, or \
-                              auth.without_tls = true";
-                fields.refuse(&[key], advice);
-            }
+        if layer.auth.there && layer.auth.without_tls.known_or(false) == Some(false) {
+            layer.refuse_overheard(fields, kind);
         }
         layer
+    }
+
+    /// Refuses a password that others could overhear.
+    fn refuse_overheard(&self, fields: &Fields<'_>, kind: Option<CheckType>) {
+        const SECRET: &str = "a password is not said without TLS";
+        match kind {
+            Some(kind) if kind.secured() == Secured::AsTold && self.tls.mode.known_or(None) == Some(None) => {
+                let advice =
+                    format!("{SECRET}; write tls = {{ mode = \"required\" }}, or auth.without_tls = true");
+                fields.refuse(&["auth", "tls"], &advice);
+            }
+            Some(kind) if kind.says_passwords_openly() => {
+                let twin = kind.secured_twin().map(|twin| format!("type = \"{twin}\", or "));
+                let twin = twin.unwrap_or_default();
+                fields.refuse(&["auth", "type"], &format!("{SECRET}; write {twin}auth.without_tls = true"));
+            }
+            _ => {}
+        }
+    }
+
+    /// How to speak TLS with the first byte.
+    pub(super) fn implicit_tls(&self) -> TlsSpec {
+        TlsSpec { mode: TlsMode::Implicit, ..self.tls.built.clone() }
+    }
+
+    /// Whether and how to ask for TLS.
+    pub(super) fn negotiated_tls(&self) -> Option<TlsSpec> {
+        self.tls.mode.or(None).map(|mode| TlsSpec { mode, ..self.tls.built.clone() })
+    }
+
+    /// Who to log in as.
+    pub(super) fn auth(&self) -> Option<AuthSpec> {
+        self.auth.spec().map(|auth| *auth)
     }
 
     /// Writes the steps to `spec`.
@@ -92,7 +121,7 @@ impl StepsLayer {
         spec.banner_name = self.banner_name.given().map(|(name, _)| name.clone());
         spec.require = self.require.or(Vec::new());
         spec.proxy = self.proxy_header.given().map(|(header, _)| *header);
-        spec.tls = self.tls.built.clone();
+        spec.tls = self.negotiated_tls().map(Box::new);
         spec.auth = self.auth.spec();
         spec.mail = self.mail.spec();
         spec.data = self.data.spec();
@@ -115,11 +144,11 @@ struct TlsLayer {
     minimum: Setting<TlsVersion>,
     timeout: Setting<Duration>,
     /// Built where the table stands, so that all servers below share what is prepared for it.
-    built: Option<Box<TlsSpec>>,
+    built: TlsSpec,
 }
 
 impl TlsLayer {
-    fn read(fields: Option<&Fields<'_>>, base: &Self) -> Self {
+    fn read(fields: Option<&Fields<'_>>, base: &Self, kind: Option<CheckType>) -> Self {
         let Some(fields) = fields else { return base.clone() };
         let mut layer = Self {
             mode: fields.read("mode", |raw| word(raw, &MODES)).over(&base.mode),
@@ -129,10 +158,25 @@ impl TlsLayer {
             ca_file: fields.read("ca_file", file).over(&base.ca_file),
             minimum: fields.read("min_version", |raw| word(raw, &VERSIONS)).over(&base.minimum),
             timeout: timeout(fields, &base.timeout),
-            built: None,
+            built: TlsSpec::default(),
         };
-        if layer.mode.is_absent() {
-            fields.rule("tls: mode is missing; mode = \"required\", for example".into());
+        match (kind.map(|kind| (kind.word(), kind.secured())), layer.mode.given()) {
+            (Some((_, Secured::AsTold | Secured::OnRequest)), None) if layer.mode.is_absent() => {
+                fields.rule("tls: mode is missing; mode = \"required\", for example".into());
+            }
+            (Some((word, Secured::Always)), Some((mode, _))) if *mode != Some(TlsMode::Implicit) => {
+                fields.refuse_value(
+                    "mode",
+                    &format!("is not for type \"{word}\": its TLS begins with the first byte"),
+                );
+            }
+            (Some((word, Secured::OnRequest)), Some((Some(TlsMode::Implicit), _))) => {
+                fields.refuse_value(
+                    "mode",
+                    &format!("is not for type \"{word}\": TLS begins when the server agreed to it"),
+                );
+            }
+            _ => {}
         }
         match layer.verify.known_or(Verifying::Chain) {
             Some(Verifying::Pinned) => {
@@ -154,14 +198,14 @@ impl TlsLayer {
             }
             None => {}
         }
-        layer.built = layer.spec().map(Box::new);
+        layer.built = layer.spec();
         layer
     }
 
-    fn spec(&self) -> Option<TlsSpec> {
+    fn spec(&self) -> TlsSpec {
         let default = TlsSpec::default();
-        Some(TlsSpec {
-            mode: self.mode.or(None)?,
+        TlsSpec {
+            mode: self.mode.or(None).unwrap_or(default.mode),
             minimum: self.minimum.or(default.minimum),
             verify: match self.verify.or(Verifying::Chain) {
                 Verifying::None => Verify::None,
@@ -173,7 +217,7 @@ impl TlsLayer {
             ca_file: self.ca_file.or(default.ca_file),
             timeout: self.timeout.or(TIMEOUT),
             prepared: default.prepared,
-        })
+        }
     }
 }
 
@@ -187,7 +231,7 @@ struct AuthLayer {
 }
 
 impl AuthLayer {
-    fn read(fields: Option<&Fields<'_>>, base: &Self) -> Self {
+    fn read(fields: Option<&Fields<'_>>, base: &Self, kind: Option<CheckType>) -> Self {
         let Some(fields) = fields else { return base.clone() };
         let layer = Self {
             there: true,
@@ -198,6 +242,9 @@ impl AuthLayer {
         };
         if layer.file.is_absent() {
             fields.rule("auth: file is missing; it holds one line user:password".into());
+        }
+        if kind.is_some_and(|kind| !kind.speaks_smtp()) {
+            fields.refuse(&["mechanism", "timeout"], "is for checks that speak SMTP only");
         }
         layer
     }
@@ -276,7 +323,7 @@ impl DataLayer {
     }
 }
 
-fn pattern(raw: &Raw<'_>) -> Result<Pattern, String> {
+pub(super) fn pattern(raw: &Raw<'_>) -> Result<Pattern, String> {
     let text = text(raw, "a regular expression such as \"^220 mail\\\\d\"")?;
     Pattern::new(text).map_err(|error| format!("{} is no regular expression: {error}", raw.shown()))
 }
@@ -315,7 +362,7 @@ pub(crate) fn parse_pin(text: &str) -> Option<[u8; 32]> {
     if digits.len() == 64 { bytes.try_into().ok() } else { None }
 }
 
-fn file(raw: &Raw<'_>) -> Result<PathBuf, String> {
+pub(super) fn file(raw: &Raw<'_>) -> Result<PathBuf, String> {
     let want = "an absolute path such as \"/etc/smtp-director/file\"";
     let text = text(raw, want)?;
     if text.starts_with('/') && !text.contains('\0') {
@@ -517,7 +564,7 @@ mod tests {
             ),
             (
                 "check = { type = \"connect\", mail = { accept = \"a@b\" } }",
-                "mail: is for checks of type \"smtp\" and \"lmtp\" only",
+                "mail: is for checks of type \"smtp\", \"submission\", \"smtps\" and \"lmtp\" only",
             ),
         ] {
             assert_eq!(problem(lines), [expected], "{lines}");

@@ -203,7 +203,7 @@ fn nothing_is_coerced() {
         ),
         (
             virtual_with("check = 5"),
-            "4:9 check: 5 is a number; a table of \"type\", \"port\", \"ehlo_name\", \"interval\", \"retry\", \"fall\", \"rise\", \"deadline\", \"connect_timeout\", \"banner_timeout\", \"ehlo_timeout\", \"quit_timeout\", \"banner\", \"banner_name\", \"require\", \"proxy_header\", \"tls\", \"auth\", \"mail\", \"data\"",
+            "4:9 check: 5 is a number; a table of \"type\", \"port\", \"ehlo_name\", \"interval\", \"retry\", \"fall\", \"rise\", \"deadline\", \"connect_timeout\", \"banner_timeout\", \"ehlo_timeout\", \"quit_timeout\", \"banner\", \"banner_name\", \"require\", \"proxy_header\", \"tls\", \"auth\", \"mail\", \"data\", \"connects_between\", \"request\", \"receive\", \"host\", \"method\", \"database\", \"secret_file\", \"command\"",
         ),
         (virtual_with("check.fall = [1]"), "4:14 fall: this is a list; a whole number from 1 to 100"),
         (virtual_with("protocol = {}"), "4:12 protocol: this is a table; \"tcp\" or \"udp\""),
@@ -302,8 +302,8 @@ fn a_word_is_one_of_a_list() {
             "4:18 proxy_protocol: \"v3\" is unknown; \"v1\" or \"v2\"; did you mean \"v1\"?",
         ),
         (
-            virtual_with("check.type = \"http\""),
-            "4:14 type: \"http\" is unknown; \"smtp\", \"lmtp\", \"connect\" or \"on\"",
+            virtual_with("check.type = \"htttp\""),
+            "4:14 type: \"htttp\" is unknown; \"smtp\", \"submission\", \"smtps\", \"lmtp\", \"http\", \"https\", \"http_proxy\", \"pop\", \"pops\", \"imap\", \"imaps\", \"nntp\", \"ftp\", \"ldap\", \"ldaps\", \"dns\", \"mysql\", \"pgsql\", \"sip\", \"radius\", \"simpletcp\", \"oracle\", \"connect\", \"ping\", \"external\", \"on\" or \"off\"; did you mean \"http\"?",
         ),
         (
             virtual_with("scheduler = \"sh\"\nscheduler_flags = [\"fallback\", \"ports\"]"),
@@ -587,7 +587,7 @@ fn a_check_begins_as_the_sessions_of_the_proxy_do() {
         let virtuals = farm(text).virtuals;
         match &virtuals[0].reals[0].check.as_ref().unwrap().spec.kind {
             Kind::Smtp(spec) => spec.proxy,
-            Kind::Connect => panic!("smtp is the default"),
+            other => panic!("smtp is the default: {other:?}"),
         }
     };
     assert_eq!(header(&virtual_with("")), None);
@@ -709,7 +709,7 @@ fn a_check_uses_only_what_its_type_knows() {
     each_has(&[
         (
             virtual_with("check = { type = \"connect\", ehlo_name = \"a\" }"),
-            "4:29 ehlo_name: is for checks of type \"smtp\" and \"lmtp\" only",
+            "4:29 ehlo_name: is for checks of type \"smtp\", \"submission\", \"smtps\" and \"lmtp\" only",
         ),
         (
             virtual_with("check = { type = \"on\", fall = 2 }"),
@@ -717,7 +717,7 @@ fn a_check_uses_only_what_its_type_knows() {
         ),
         (
             udp(""),
-            "2:1 check: a udp virtual needs check = { type = \"connect\" } (a TCP connection) or { type = \"on\" } (not checked)",
+            "2:1 check: a udp virtual needs a type of check: \"dns\", \"radius\", \"sip\", \"ping\", \"external\", \"connect\" (a TCP connection) or \"on\" (not checked)",
         ),
         (
             udp("check.type = \"smtp\""),

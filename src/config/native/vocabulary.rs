@@ -66,6 +66,14 @@ pub(super) static CHECK: Scope = Scope {
         "auth",
         "mail",
         "data",
+        "connects_between",
+        "request",
+        "receive",
+        "host",
+        "method",
+        "database",
+        "secret_file",
+        "command",
     ],
 };
 pub(super) static TLS: Scope =
