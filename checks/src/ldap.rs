@@ -31,7 +31,7 @@ const SHOWN: usize = 8;
 /// Bind, search one entry, unbind (RFC 4511). The default asks for the root DSE (RFC 4512 section 5.1), anonymously.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LdapSpec {
-    /// TLS with the first byte (ldaps); its mode is [`crate::tls::TlsMode::Implicit`].
+    /// TLS with the first byte (ldaps), whatever its mode says.
     pub tls: Option<TlsSpec>,
     /// The file of the credential, whose user is a DN; without it the bind is anonymous. Without TLS everybody on
     /// the way can read the password.
@@ -111,10 +111,6 @@ impl Talk for Dialogue<'_> {
     }
 
     fn open(&mut self) -> Step {
-        if self.spec.tls.is_some() { Step::Secure(Vec::new()) } else { self.bind() }
-    }
-
-    fn secured(&mut self) -> Step {
         self.bind()
     }
 
@@ -153,10 +149,6 @@ impl Talk for Dialogue<'_> {
 
     fn goodbye(&mut self) -> Vec<u8> {
         message(3, &tlv(UNBIND_REQUEST, &[]))
-    }
-
-    fn tls(&self) -> Option<&TlsSpec> {
-        self.spec.tls.as_ref()
     }
 
     fn credential(&self) -> Option<&Credential> {
