@@ -237,7 +237,7 @@ fn trouble(error: &hyper::Error) -> Failure {
 }
 
 fn failed(reason: Reason, code: Option<u16>, text: &str) -> Failure {
-    Failure { stage: Stage::Request, reason, code, text: printable(text.as_bytes()) }
+    Failure { stage: Stage::Request, reason, code, text: text.to_owned() }
 }
 
 #[cfg(test)]
