@@ -30,6 +30,8 @@ pub struct Exit {
 impl Exit {
     /// A check found the server down (`probe`).
     pub const DOWN: u8 = 1;
+    /// `probe`: the server serves, but not as it should.
+    pub const DEGRADED: u8 = 2;
     /// Wrong arguments.
     pub const USAGE: u8 = 64;
     /// A host name has no address, or nobody says which.

@@ -21,6 +21,7 @@ pub mod model;
 
 pub mod cadence;
 pub mod health;
+pub mod verdict;
 pub mod weight;
 
 pub mod reconcile;

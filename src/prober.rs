@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::cadence::{Cadence, Depth};
 use crate::config::CheckPlan;
-use crate::health::{Health, State, Thresholds, Transition};
+use crate::health::{Health, Rules, State, Transition};
 use crate::state::Finding;
 
 /// Checks that begin together begin this far apart, or closer when the interval has no room for all.
@@ -74,10 +74,9 @@ async fn probe(
     reports: mpsc::Sender<Report>,
     mut stopped: oneshot::Receiver<()>,
 ) {
-    let thresholds = Thresholds { fall: plan.fall, rise: plan.rise };
     let mut health = Health::default();
+    let mut finding = Finding::default();
     let mut cadence = Cadence::new(plan.connects_between);
-    let mut since = None;
     let mut next = first;
     loop {
         tokio::select! {
@@ -92,22 +91,20 @@ async fn probe(
                 Box::pin(checks::run(&CheckSpec { kind: Kind::Connect, ..plan.spec.clone() })).await
             }
         };
-        let transition = health.observe(&outcome, thresholds);
-        cadence.made(outcome.verdict.is_ok() && health.state() == State::Up && health.against() == 0);
-        if transition.is_some() {
-            since = Some(Instant::now());
+        let now = Instant::now();
+        let rules = Rules { fall: plan.fall, rise: plan.rise, verdicts: &plan.verdicts };
+        let transition = health.observe(now, &outcome, rules);
+        cadence.made(outcome.verdict.is_ok() && health.state() == State::Up && !health.is_confirming());
+        finding.learn(now, &outcome);
+        finding.failure = health.last_failure().cloned();
+        if let Some(Transition { from, to, .. }) = transition {
+            (finding.was, finding.state, finding.since) = (from, to, Some(now));
         }
-        let finding = Finding {
-            state: health.state(),
-            since,
-            failure: health.last_failure().cloned(),
-            took: outcome.took,
-        };
-        let report = Report { plan: Arc::clone(&plan), outcome, finding, transition };
+        let report = Report { plan: Arc::clone(&plan), outcome, finding: finding.clone(), transition };
         if reports.send(report).await.is_err() {
             return;
         }
-        let pause = if health.against() > 0 { plan.retry } else { plan.interval };
+        let pause = if health.is_confirming() { plan.retry } else { plan.interval };
         next = start + pause.mul_f64(1.0 - JITTER * fastrand::f64());
     }
 }

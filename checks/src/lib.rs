@@ -198,6 +198,27 @@ pub enum Reason {
 }
 
 impl Stage {
+    /// Every stage, in order.
+    pub const ALL: [Self; 17] = [
+        Self::Connect,
+        Self::Tls,
+        Self::Banner,
+        Self::Ehlo,
+        Self::Helo,
+        Self::StartTls,
+        Self::Auth,
+        Self::Mail,
+        Self::Rcpt,
+        Self::Relay,
+        Self::Rset,
+        Self::Data,
+        Self::EndOfData,
+        Self::Quit,
+        Self::Request,
+        Self::Echo,
+        Self::Command,
+    ];
+
     /// The word in metrics and JSON.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -230,6 +251,32 @@ impl fmt::Display for Stage {
 }
 
 impl Reason {
+    /// Every reason, in order.
+    pub const ALL: [Self; 22] = [
+        Self::Refused,
+        Self::Unreachable,
+        Self::Timeout,
+        Self::Reset,
+        Self::Closed,
+        Self::Tempfail,
+        Self::Permfail,
+        Self::Unexpected,
+        Self::Protocol,
+        Self::TooLong,
+        Self::Mismatch,
+        Self::MissingCapability,
+        Self::OpenRelay,
+        Self::Injected,
+        Self::TlsFailed,
+        Self::TlsVersion,
+        Self::CertificateExpired,
+        Self::CertificateName,
+        Self::CertificateUntrusted,
+        Self::CertificatePin,
+        Self::Failed,
+        Self::Local,
+    ];
+
     /// The word in metrics and JSON.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -307,6 +354,18 @@ pub struct Outcome {
     pub capabilities: Vec<String>,
     /// What is known of the TLS session, where there was one.
     pub tls: Option<tls::TlsReport>,
+}
+
+impl Outcome {
+    /// How long the server took to greet; the whole wait where it did not. `None` where it was not got to.
+    #[must_use]
+    pub fn banner_took(&self) -> Option<Duration> {
+        let passed: Duration = self.stages.iter().map(|report| report.took).sum();
+        let greeted =
+            self.stages.iter().find(|report| report.stage == Stage::Banner).map(|report| report.took);
+        let waited = self.verdict.as_ref().err().filter(|failure| failure.stage == Stage::Banner);
+        greeted.or(waited.map(|_| self.took.saturating_sub(passed)))
+    }
 }
 
 impl Failure {

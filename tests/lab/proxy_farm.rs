@@ -29,6 +29,12 @@ fn a_server_that_refuses_all_mail_is_out_and_all_together_are_not() {
 
 #[test]
 #[ignore = "needs root, namespaces and Postfix: tests/run"]
+fn a_host_that_is_off_is_out_and_a_director_that_is_cut_off_changes_nothing() {
+    scenario::tells_a_host_that_is_off_from_a_director_that_is_cut_off(Wiring::Proxy);
+}
+
+#[test]
+#[ignore = "needs root, namespaces and Postfix: tests/run"]
 fn a_removed_server_drains() {
     scenario::drains_a_removed_server(Wiring::Proxy);
 }

@@ -3,19 +3,21 @@
 //! Owns their keys, defaults and merge. Refuses to know anything else of a virtual.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use checks::proxy_header::Version;
 use checks::smtp::{Dialect, ProxyHeader, SmtpSpec};
 use checks::{CheckSpec, Kind};
 
-use super::fields::{Fields, Setting};
+use super::fields::{Fields, Raw, Setting};
 use super::services::{Complaint, ServiceLayer};
 use super::steps::StepsLayer;
 use super::types::{CheckType, TYPES};
-use super::values::{duration, ehlo_name, port, whole, word};
-use crate::config::CheckPlan;
+use super::values::{duration, ehlo_name, port, text, whole, word};
+use crate::config::{CheckPlan, Tier};
 use crate::model::VirtualId;
+use crate::verdict::{Cell, Row, Verdicts};
 
 pub(super) const SHORTEST: Duration = Duration::from_millis(10);
 pub(super) const LONGEST: Duration = Duration::from_secs(3600);
@@ -37,6 +39,7 @@ pub(super) struct CheckLayer {
     quit_timeout: Setting<Duration>,
     connects_between: Setting<u32>,
     steps: StepsLayer,
+    verdicts: Arc<Verdicts>,
     service: ServiceLayer,
     /// What the real servers of this virtual wait for before they greet anybody: what the proxy dataplane sends them.
     expected_header: Option<ProxyHeader>,
@@ -89,6 +92,7 @@ impl CheckLayer {
                 .over(&base.connects_between),
             steps: StepsLayer::read(fields, &base.steps, known),
             service: ServiceLayer::read(fields, &base.service),
+            verdicts: read_verdicts(fields, &base.verdicts),
             expected_header: base.expected_header,
         };
         if let Some(kind) = known {
@@ -97,33 +101,43 @@ impl CheckLayer {
         layer
     }
 
-    /// The check of a server; `None` where it is never checked.
+    /// The checks of a server, one a tier; none where it is never checked.
     ///
     /// A deadline may be longer than the interval: a check that is still running delays the next one, they never
     /// overlap.
-    pub(super) fn plan(&self, asked: &Asked<'_>) -> Result<Option<CheckPlan>, Complaint> {
+    pub(super) fn plans(&self, asked: &Asked<'_>) -> Result<Vec<CheckPlan>, Complaint> {
         let wanted = self.kind.or(CheckType::Smtp);
-        let kind = match wanted {
-            CheckType::On | CheckType::Off => return Ok(None),
-            CheckType::Smtp | CheckType::Submission | CheckType::Smtps => {
-                Kind::Smtp(self.smtp(Dialect::Smtp, asked.host_name))
-            }
-            CheckType::Lmtp => Kind::Smtp(self.smtp(Dialect::Lmtp, asked.host_name)),
-            _ => self.service.kind(wanted, &self.steps, asked.service)?.unwrap_or(Kind::Connect),
+        let interval = self.interval.or(Duration::from_secs(10));
+        let smtp = |dialect| {
+            let tiers = self.steps.tiers(self.smtp(dialect, asked.host_name), interval);
+            tiers.into_iter().map(|(tier, spec, interval)| (tier, Kind::Smtp(spec), interval)).collect()
         };
-        Ok(Some(CheckPlan {
+        let tiers = match wanted {
+            CheckType::On | CheckType::Off => Vec::new(),
+            CheckType::Smtp | CheckType::Submission | CheckType::Smtps => smtp(Dialect::Smtp),
+            CheckType::Lmtp => smtp(Dialect::Lmtp),
+            _ => {
+                let kind = self.service.kind(wanted, &self.steps, asked.service)?.unwrap_or(Kind::Connect);
+                vec![(Tier::Base, kind, interval)]
+            }
+        };
+        let plan = |(tier, kind, interval)| CheckPlan {
             spec: CheckSpec {
                 target: asked.target,
                 kind,
                 deadline: self.deadline.or(Duration::from_secs(15)),
                 connect_timeout: self.connect_timeout.or(Duration::from_secs(3)),
             },
-            interval: self.interval.or(Duration::from_secs(10)),
+            tier,
+            interval,
             retry: self.retry.or(Duration::from_secs(2)),
             fall: self.fall.or(3),
             rise: self.rise.or(2),
-            connects_between: self.connects_between.or(0),
-        }))
+            verdicts: Arc::clone(&self.verdicts),
+            warn_days: self.steps.warn_days(),
+            connects_between: if tier == Tier::Base { self.connects_between.or(0) } else { 0 },
+        };
+        Ok(tiers.into_iter().map(plan).collect())
     }
 
     fn smtp(&self, dialect: Dialect, host_name: &str) -> SmtpSpec {
@@ -145,4 +159,14 @@ impl CheckLayer {
         }
         spec
     }
+}
+
+/// Reads the rows of `verdict` and lays them over `base`, which is shared where nothing is said.
+fn read_verdicts(fields: &Fields<'_>, base: &Arc<Verdicts>) -> Arc<Verdicts> {
+    let cell = |raw: &Raw<'_>| Cell::parse(text(raw, "a verdict such as \"down\" or \"degraded 25%\"")?);
+    let mut verdicts = Verdicts::default();
+    for (row, cell) in fields.rows("verdict", Row::parse, cell) {
+        verdicts.set(row, cell);
+    }
+    if verdicts == Verdicts::default() { Arc::clone(base) } else { Arc::new(verdicts.over(base)) }
 }

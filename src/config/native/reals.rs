@@ -15,7 +15,7 @@ use super::types::CheckType;
 use super::values::{port, real_addresses, whole, word};
 use super::vocabulary::{CHECK, FALLBACK, TUNNEL};
 use crate::config::diagnostic::Place;
-use crate::config::{DataplaneChoice, RealConfig};
+use crate::config::{CheckPlan, DataplaneChoice, RealConfig};
 use crate::model::{
     Family, Forward, Protocol, RealId, RealSettings, Tunnel, TunnelChecksum, VirtualId, Weight,
 };
@@ -171,18 +171,13 @@ impl Service<'_> {
             if !self.farm.count_real(place) {
                 break;
             }
-            let check = self.plan(&check, target, place);
-            reals.push(RealConfig { id: RealId(target), settings, check });
+            let checks = self.plans(&check, target, place);
+            reals.push(RealConfig { id: RealId(target), settings, checks });
         }
         reals
     }
 
-    fn plan(
-        &self,
-        check: &CheckLayer,
-        target: SocketAddr,
-        place: &Place,
-    ) -> Option<crate::config::CheckPlan> {
+    fn plans(&self, check: &CheckLayer, target: SocketAddr, place: &Place) -> Vec<CheckPlan> {
         let report = &self.farm.report;
         if matches!(self.id, Some(VirtualId::Address { protocol: Protocol::Udp, .. })) {
             match &check.kind {
@@ -208,9 +203,9 @@ impl Service<'_> {
             service: self.id,
             host_name: self.farm.host_name,
         };
-        let plan = check.plan(&asked).unwrap_or_else(|(at, message)| {
+        let plans = check.plans(&asked).unwrap_or_else(|(at, message)| {
             report.rule(at.as_ref().or(check.kind.place()).unwrap_or(place), message);
-            None
+            Vec::new()
         });
         let has_port = check.kind.known_or(CheckType::Smtp).is_some_and(CheckType::has_port);
         let is_marked = matches!(self.id, Some(VirtualId::Fwmark { .. }));
@@ -220,7 +215,7 @@ impl Service<'_> {
                 "check: below a fwmark the server has no port of its own; write check = { port = 25 }".into(),
             );
         }
-        plan
+        plans
     }
 
     /// Why `target` cannot be a server of this virtual.

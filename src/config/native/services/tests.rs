@@ -17,7 +17,7 @@ fn farm(lines: &str) -> Result<Config, Vec<Diagnostic>> {
 
 fn plan(lines: &str) -> CheckPlan {
     let mut config = farm(lines).unwrap_or_else(|problems| panic!("{lines}\n{problems:#?}"));
-    config.virtuals.remove(0).reals.remove(0).check.unwrap()
+    config.virtuals.remove(0).reals.remove(0).checks.remove(0)
 }
 
 fn kind(lines: &str) -> Kind {
@@ -202,7 +202,7 @@ fn mail_has_the_names_that_ldirectord_gave_it() {
 fn a_server_that_is_off_has_no_check_and_no_weight() {
     let config = farm("weight = 5\ncheck.type = \"off\"").unwrap();
     for real in &config.virtuals[0].reals {
-        assert_eq!((&real.check, real.settings.weight), (&None, Weight(0)));
+        assert_eq!((&real.checks[..], real.settings.weight), (&[][..], Weight(0)));
     }
 }
 
@@ -216,7 +216,7 @@ fn connections_between_whole_checks_are_counted() {
 #[test]
 fn servers_without_a_tls_table_share_what_is_prepared_for_them() {
     let config = farm("check.type = \"https\"").unwrap();
-    let prepared = |index: usize| match &config.virtuals[0].reals[index].check.as_ref().unwrap().spec.kind {
+    let prepared = |index: usize| match &config.virtuals[0].reals[index].checks[0].spec.kind {
         Kind::Http(spec) => spec.tls.clone().unwrap().prepared,
         other => panic!("{other:?}"),
     };
@@ -229,7 +229,7 @@ fn a_layer_of_another_type_is_no_mistake() {
         [[virtual]]\naddress = \"192.0.2.25:443\"\ncheck.type = \"https\"\n\
         [[virtual.real]]\naddress = \"10.0.0.11\"\n";
     let config = lower(text, &[], "d").unwrap();
-    let plan = config.virtuals[0].reals[0].check.clone().unwrap();
+    let plan = config.virtuals[0].reals[0].checks[0].clone();
     assert_eq!(plan.spec.target, SocketAddr::from(([10, 0, 0, 11], 443)));
     let Kind::Http(spec) = plan.spec.kind else { panic!("{:?}", plan.spec.kind) };
     assert_eq!(spec.tls.unwrap().mode, TlsMode::Implicit);
