@@ -1,13 +1,10 @@
 //! Connections between two whole checks, as the prober makes them.
 
-use checks::smtp::SmtpSpec;
-use smtp_director::config::CheckPlan;
+use smtp_director::config::native::lower;
 use smtp_director::prober::Prober;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-
-use super::*;
 
 #[tokio::test]
 async fn a_server_that_is_well_hears_a_whole_check_only_now_and_then() {
@@ -32,19 +29,15 @@ async fn a_server_that_is_well_hears_a_whole_check_only_now_and_then() {
             }
         }
     });
-    let second = Duration::from_secs(1);
-    let kind = Kind::Smtp(SmtpSpec { ehlo_name: "d.example".to_owned(), ..SmtpSpec::default() });
-    let plan = CheckPlan {
-        spec: CheckSpec { target, kind, deadline: second, connect_timeout: second },
-        interval: Duration::from_millis(20),
-        retry: Duration::from_millis(20),
-        fall: 3,
-        rise: 2,
-        connects_between: 3,
-    };
+    let text = format!(
+        "dataplane = \"proxy\"\ncheck = {{ interval = \"20ms\", retry = \"20ms\", connects_between = 3 }}\n\
+         [[virtual]]\naddress = \"127.0.0.1:25\"\n[[virtual.real]]\naddress = \"{target}\"\n"
+    );
+    let config = lower(&text, &[], "d.example").unwrap();
+    let plans = config.virtuals[0].reals[0].checks.clone();
     let (reports, mut findings) = mpsc::channel(64);
     let mut prober = Prober::new(reports);
-    prober.sync(vec![plan]);
+    prober.sync(plans);
     let mut whole = String::new();
     while whole.len() < 11 {
         tokio::select! {

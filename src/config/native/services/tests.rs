@@ -269,6 +269,10 @@ fn every_mistake_is_named() {
             "mode: \"required\" is not for type \"https\": its TLS begins with the first byte",
         ),
         (
+            "check = { type = \"https\", tls.interval = \"60s\" }",
+            "interval: is for checks that speak SMTP only",
+        ),
+        (
             "check = { type = \"mysql\", tls.mode = \"implicit\" }",
             "mode: \"implicit\" is not for type \"mysql\": TLS begins when the server agreed to it",
         ),
