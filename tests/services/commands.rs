@@ -92,9 +92,9 @@ async fn a_command_that_hangs_is_killed_with_all_that_it_started() {
     let text = "trap '' TERM\n/bin/sleep 600 &\necho $! >\"$0.child\"\necho $$ >\"$0.pid\"\necho busy\n\
         while :; do wait; done";
     let command = script(&folder, text);
-    let deadline = Duration::from_millis(700);
+    let deadline = Duration::from_secs(2);
     let outcome = checks::run(&ask(&command, deadline)).await;
-    assert!(outcome.took < deadline + Duration::from_millis(100), "{:?}", outcome.took);
+    assert!(outcome.took < deadline + Duration::from_secs(1), "{:?}", outcome.took);
     let failure = outcome.verdict.unwrap_err();
     assert_eq!((failure.stage, failure.reason), (Stage::Command, Reason::Timeout));
     assert_eq!(failure.text, "busy");
@@ -136,9 +136,9 @@ async fn a_check_that_is_given_up_leaves_no_command_behind() {
 #[tokio::test]
 async fn a_command_that_leaves_somebody_behind_is_not_waited_for_longer() {
     let folder = Folder::new("command-daemon");
-    let command = script(&folder, "/bin/sleep 3 &\necho done");
+    let command = script(&folder, "/bin/sleep 10 &\necho done");
     let outcome = checks::run(&ask(&command, LONG)).await;
     assert_eq!(outcome.verdict, Ok(()));
-    assert!(outcome.took < Duration::from_secs(2), "{:?}", outcome.took);
+    assert!(outcome.took < Duration::from_secs(5), "{:?}", outcome.took);
     assert_eq!(outcome.stages[0].received, ["done"]);
 }

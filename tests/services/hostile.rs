@@ -31,7 +31,8 @@ async fn serve<F: Future<Output = ()> + Send + 'static>(
 async fn ended(target: SocketAddr, kind: &Kind, deadline: Duration) -> Option<(Stage, Reason)> {
     let spec = CheckSpec { target, kind: kind.clone(), deadline, connect_timeout: LONG };
     let outcome = checks::run(&spec).await;
-    assert!(outcome.took < deadline + Duration::from_millis(100), "{:?}", outcome.took);
+    // A machine with more to do than to test is late by itself.
+    assert!(outcome.took < deadline + Duration::from_secs(1), "{:?}", outcome.took);
     let kept: usize = outcome.stages.iter().flat_map(|stage| &stage.received).map(String::len).sum();
     assert!(kept < 32 * 1024, "{kept}");
     let failure = outcome.verdict.err()?;

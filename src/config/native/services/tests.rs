@@ -323,6 +323,18 @@ fn every_mistake_is_named() {
     ] {
         assert_eq!(problems(lines), [expected], "{lines}");
     }
+    // What is wrong is not missing too.
+    for (lines, key) in [
+        ("check = { type = \"external\", command = \"c\" }", "command: "),
+        ("check = { type = \"radius\", secret_file = 5 }", "secret_file: "),
+        ("check = { type = \"dns\", request = 5 }", "request: "),
+        ("check = { type = \"http_proxy\", host = \"a b\" }", "host: "),
+        ("check = { type = \"http_proxy\", request = 5 }", "request: "),
+        ("check = { type = \"ftp\", request = 5, receive = \"x\" }", "request: "),
+    ] {
+        let said = problems(lines);
+        assert!(said.len() == 1 && said[0].starts_with(key), "{lines}: {said:?}");
+    }
     let overheard = "a password is not said without TLS; write type = \"pops\", or auth.without_tls = true";
     let said = problems("check = { type = \"pop\", auth.file = \"/a\" }");
     assert_eq!(said, [format!("type: {overheard}"), format!("auth: {overheard}")]);
