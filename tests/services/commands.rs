@@ -1,19 +1,24 @@
 //! Checks by a command.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt as _;
+use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use checks::external::ExternalSpec;
 
 use super::*;
 use crate::scratch::Folder;
 
-/// A shell script that can be run.
+/// A shell script that can be run. Another process writes it: a fork of a test beside this one would hold our own file
+/// open for a moment, and what is open for writing is not run (ETXTBSY).
 fn script(folder: &Folder, text: &str) -> PathBuf {
     let path = folder.path().join("check");
-    fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
-    fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+    let mut install = Command::new("install");
+    let install = install.args(["-m", "755", "/dev/stdin"]).arg(&path).stdin(Stdio::piped());
+    let mut child = install.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(format!("#!/bin/sh\n{text}\n").as_bytes()).unwrap();
+    assert!(child.wait().unwrap().success());
     path
 }
 
