@@ -13,4 +13,5 @@ mod postfix;
 mod probe;
 mod proxy;
 mod scratch;
+mod services;
 mod sink;

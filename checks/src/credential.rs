@@ -86,7 +86,8 @@ pub(crate) fn read_secret(file: &Path) -> Result<String, String> {
     let text = read(file)?;
     let line = text.strip_suffix('\n').unwrap_or(&text);
     let line = line.strip_suffix('\r').unwrap_or(line);
-    if line.is_empty() || line.contains(char::is_control) {
+    let short = u64::try_from(text.len()).is_ok_and(|length| length <= MAX_FILE);
+    if line.is_empty() || !short || line.contains(char::is_control) {
         return Err(format!("{}: is not one line with a secret", file.display()));
     }
     Ok(line.to_owned())

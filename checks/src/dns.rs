@@ -229,3 +229,93 @@ fn reverse(address: IpAddr) -> String {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use simple_dns::ResourceRecord;
+
+    use super::*;
+    use crate::talk::tests::tell;
+
+    fn spec(transport: Transport) -> DnsSpec {
+        DnsSpec { name: "mail.example.com.".to_owned(), transport, ..DnsSpec::default() }
+    }
+
+    /// The header and question of an honest answer with `flags` as its third and fourth byte, and one address.
+    fn answer(name: &str, flags: [u8; 2]) -> Vec<u8> {
+        let name = Name::new(name).unwrap();
+        let mut packet = Packet::new_reply(7);
+        let question =
+            simple_dns::Question::new(name.clone(), QTYPE::TYPE(TYPE::A), QCLASS::CLASS(CLASS::IN), false);
+        packet.questions.push(question);
+        let data = RData::A(simple_dns::rdata::A { address: 0xc000_0219 });
+        packet.answers.push(ResourceRecord::new(name, CLASS::IN, 60, data));
+        let mut bytes = packet.build_bytes_vec_compressed().unwrap();
+        bytes[2..4].copy_from_slice(&flags);
+        bytes
+    }
+
+    fn hear(bytes: &[u8]) -> Heard {
+        Ask::hear(&Question::new(&spec(Transport::Udp), 7).unwrap(), bytes)
+    }
+
+    fn reason(heard: Heard) -> Option<(Reason, Option<u16>)> {
+        let Heard::Answer(Err(trouble)) = heard else { return None };
+        Some((trouble.reason, trouble.code))
+    }
+
+    #[test]
+    fn an_answer_is_one_to_our_question() {
+        let good = answer("Mail.Example.Com", [0x80, 0]);
+        assert!(matches!(hear(&good), Heard::Answer(Ok(_))));
+        let mut other = good.clone();
+        other[1] = 8;
+        assert!(matches!(hear(&other), Heard::Foreign(_)));
+        assert!(matches!(hear(&answer("mail.example.com", [0, 0])), Heard::Foreign(_)), "a question");
+        assert!(matches!(hear(&good[..11]), Heard::Foreign(_)));
+        assert_eq!(hear(&answer("mail.example.com", [0x82, 0])), Heard::Truncated);
+        assert_eq!(reason(hear(&answer("mail.example.org", [0x80, 0]))), Some((Reason::Protocol, None)));
+        for end in 12..good.len() {
+            assert_eq!(reason(hear(&good[..end])), Some((Reason::Protocol, None)), "{end}");
+        }
+        // REFUSED without the question.
+        let bare = [0, 7, 0x80, 5, 0, 0, 0, 0, 0, 0, 0, 0];
+        assert_eq!(reason(hear(&bare)), Some((Reason::Permfail, Some(5))));
+        let endless = [0, 7, 0x80, 0, 0, 1, 0xff, 0xff, 0, 0, 0, 0];
+        assert_eq!(reason(hear(&endless)), Some((Reason::TooLong, None)));
+    }
+
+    #[test]
+    fn over_tcp_nothing_is_truncated() {
+        let spec = spec(Transport::Tcp);
+        let bytes = answer("mail.example.com", [0x82, 0]);
+        let says = [&u16::try_from(bytes.len()).unwrap().to_be_bytes(), bytes.as_slice()].concat();
+        let told = tell(&mut Question::new(&spec, 7).unwrap(), &says);
+        assert_eq!(told.verdict, Some(Ok(())));
+        assert_eq!(told.passed[0].received, ["192.0.2.25"]);
+        let told = tell(&mut Question::new(&spec, 8).unwrap(), &says);
+        assert_eq!(told.verdict.unwrap().unwrap_err().reason, Reason::Protocol);
+    }
+
+    #[test]
+    fn an_address_stands_for_its_name() {
+        assert_eq!(reverse("192.0.2.25".parse().unwrap()), "25.2.0.192.in-addr.arpa");
+        let v6 = reverse("2001:db8::25".parse().unwrap());
+        assert_eq!(v6, format!("5.2.{}8.b.d.0.1.0.0.2.ip6.arpa", "0.".repeat(22)));
+        let long = DnsSpec { name: "a".repeat(64), ..DnsSpec::default() };
+        assert_eq!(Question::new(&long, 7).err().unwrap().reason, Reason::Local);
+        assert!(!is_name(&long.name) && is_name("example.com.") && is_name("."));
+    }
+
+    proptest! {
+        #[test]
+        fn no_datagram_is_too_odd(mut bytes: Vec<u8>) {
+            let _ = hear(&bytes);
+            if let Some(head) = bytes.get_mut(..12) {
+                head.copy_from_slice(&[0, 7, 0x80, 0, 0, 1, 0, 1, 0, 1, 0, 1]);
+            }
+            let _ = hear(&bytes);
+        }
+    }
+}

@@ -50,15 +50,14 @@ pub(crate) async fn ask(
     let start = Instant::now();
     let mut running = Running::start(spec, server).map_err(|error| {
         let text = format!("{}: {error}", spec.command.display());
-        failed(Reason::Local, None, &text)
+        failed(Reason::Local, None, printable(text.as_bytes()))
     })?;
     let mut output = Vec::new();
     let status = match timeout_at(deadline, running.end(&mut output)).await {
-        Ok(status) => status.map_err(|error| failed(Reason::Local, None, &error.to_string()))?,
+        Ok(status) => status.map_err(|error| failed(Reason::Local, None, error.to_string()))?,
         Err(_) => {
             running.abandon();
-            let said = first_line(&output);
-            return Err(failed(Reason::Timeout, None, &said));
+            return Err(failed(Reason::Timeout, None, first_line(&output)));
         }
     };
     let said = first_line(&output);
@@ -75,7 +74,7 @@ pub(crate) async fn ask(
         (None, signal) => 128 + signal.unwrap_or(0),
     };
     let said = if said.is_empty() { status.to_string() } else { said };
-    Err(failed(Reason::Failed, u16::try_from(code).ok(), &said))
+    Err(failed(Reason::Failed, u16::try_from(code).ok(), said))
 }
 
 /// A command and all that it started. Dropped, it is killed.
@@ -169,6 +168,6 @@ fn first_line(output: &[u8]) -> String {
     printable(lines.find(|line| !line.is_empty()).unwrap_or_default())
 }
 
-fn failed(reason: Reason, code: Option<u16>, text: &str) -> Failure {
-    Failure { stage: Stage::Command, reason, code, text: printable(text.as_bytes()) }
+fn failed(reason: Reason, code: Option<u16>, text: String) -> Failure {
+    Failure { stage: Stage::Command, reason, code, text }
 }

@@ -31,7 +31,7 @@ const SHOWN: usize = 8;
 /// Bind, search one entry, unbind (RFC 4511). The default asks for the root DSE (RFC 4512 section 5.1), anonymously.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LdapSpec {
-    /// TLS with the first byte (ldaps); its mode is [`crate::tls::TlsMode::Implicit`].
+    /// TLS with the first byte (ldaps), whatever its mode says.
     pub tls: Option<TlsSpec>,
     /// The file of the credential, whose user is a DN; without it the bind is anonymous. Without TLS everybody on
     /// the way can read the password.
@@ -111,10 +111,6 @@ impl Talk for Dialogue<'_> {
     }
 
     fn open(&mut self) -> Step {
-        if self.spec.tls.is_some() { Step::Secure(Vec::new()) } else { self.bind() }
-    }
-
-    fn secured(&mut self) -> Step {
         self.bind()
     }
 
@@ -153,10 +149,6 @@ impl Talk for Dialogue<'_> {
 
     fn goodbye(&mut self) -> Vec<u8> {
         message(3, &tlv(UNBIND_REQUEST, &[]))
-    }
-
-    fn tls(&self) -> Option<&TlsSpec> {
-        self.spec.tls.as_ref()
     }
 
     fn credential(&self) -> Option<&Credential> {
@@ -222,4 +214,79 @@ fn lines(entry: &mut Reader<'_>) -> Option<Vec<String>> {
 
 fn malformed() -> Trouble {
     Trouble::protocol("not a message of LDAP")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::talk::tests::tell;
+
+    fn result(kind: u8, code: u8, text: &str) -> Vec<u8> {
+        let parts = [tlv(ber::ENUMERATED, &[code]), tlv(ber::OCTETS, b""), tlv(ber::OCTETS, text.as_bytes())];
+        tlv(kind, &parts.concat())
+    }
+
+    fn entry(dn: &str) -> Vec<u8> {
+        tlv(SEARCH_ENTRY, &[tlv(ber::OCTETS, dn.as_bytes()), tlv(ber::SEQUENCE, b"")].concat())
+    }
+
+    fn verdict(says: &[Vec<u8>]) -> Option<Result<(), (Reason, Option<u16>)>> {
+        let spec = LdapSpec::default();
+        let told = tell(&mut Dialogue::new(&spec, None), &says.concat());
+        told.verdict.map(|verdict| verdict.map_err(|trouble| (trouble.reason, trouble.code)))
+    }
+
+    #[test]
+    fn each_answer_means_what_the_rfc_says() {
+        let bound = message(1, &result(BIND_RESPONSE, 0, ""));
+        let found = message(2, &entry(""));
+        let done = |code| message(2, &result(SEARCH_DONE, code, "because"));
+        for (says, expected) in [
+            (vec![bound.clone(), found.clone(), done(0)], Some(Ok(()))),
+            (vec![bound.clone(), done(0)], Some(Err((Reason::Unexpected, Some(0))))),
+            (vec![bound.clone(), done(51)], Some(Err((Reason::Tempfail, Some(51))))),
+            (vec![bound.clone(), found.clone()], None),
+            (vec![message(1, &result(BIND_RESPONSE, 52, ""))], Some(Err((Reason::Tempfail, Some(52))))),
+            // An answer to the bind when the search is under way, and the other way round.
+            (vec![bound.clone(), bound.clone()], Some(Err((Reason::Protocol, None)))),
+            (vec![found.clone()], Some(Err((Reason::Protocol, None)))),
+            (vec![bound.clone(), found.clone(), found], Some(Err((Reason::Protocol, None)))),
+            // Notice of Disconnection.
+            (vec![message(0, &result(EXTENDED_RESPONSE, 52, ""))], Some(Err((Reason::Tempfail, Some(52))))),
+            (vec![b"220 mail.example.com\r\n".to_vec()], Some(Err((Reason::Protocol, None)))),
+            // An indefinite length, and a result without an end.
+            (vec![vec![0x30, 0x80, 0, 0]], Some(Err((Reason::Protocol, None)))),
+            (vec![message(1, &tlv(BIND_RESPONSE, &[0x0a, 1]))], Some(Err((Reason::Protocol, None)))),
+        ] {
+            assert_eq!(verdict(&says), expected, "{says:02x?}");
+        }
+    }
+
+    #[test]
+    fn a_message_of_nothing_but_openings_is_no_message() {
+        let nested = (0..16_000).rev().fold(Vec::new(), |mut bytes: Vec<u8>, left: u16| {
+            bytes.extend([0x30, 0x82]);
+            bytes.extend((left * 4).to_be_bytes());
+            bytes
+        });
+        assert_eq!(verdict(&[nested]), Some(Err((Reason::Protocol, None))));
+    }
+
+    proptest! {
+        #[test]
+        fn a_length_is_read_back(length in 0_usize..70_000) {
+            let bytes = tlv(ber::SEQUENCE, &vec![7; length]);
+            prop_assert_eq!(ber::length(&bytes), Ok(Some(bytes.len())));
+            prop_assert_eq!(Reader(&bytes).next(), Some((ber::SEQUENCE, &vec![7; length][..])));
+        }
+
+        #[test]
+        fn no_bytes_are_too_odd(bytes: Vec<u8>, body: Vec<u8>) {
+            let spec = LdapSpec::default();
+            tell(&mut Dialogue::new(&spec, None), &bytes);
+            tell(&mut Dialogue::new(&spec, None), &message(1, &body));
+        }
+    }
 }

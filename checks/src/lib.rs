@@ -167,11 +167,11 @@ pub enum Reason {
     Permfail,
     /// A well-formed reply of the wrong kind, such as 354 for a banner.
     Unexpected,
-    /// Not SMTP at all.
+    /// Not the protocol at all.
     Protocol,
     /// More bytes than any honest reply has.
     TooLong,
-    /// The banner is not the one that was asked for.
+    /// The banner or the answer is not the one that was asked for.
     Mismatch,
     /// A capability that was asked for is not offered.
     MissingCapability,
@@ -320,7 +320,7 @@ pub struct Failure {
     pub stage: Stage,
     /// What kind of trouble.
     pub reason: Reason,
-    /// The SMTP code, when there was one.
+    /// The server's number for it, or the exit status of a command, when there was one.
     pub code: Option<u16>,
     /// What the server or the system said: one line, printable, at most [`smtp::MAX_TEXT`] bytes.
     pub text: String,
@@ -333,7 +333,7 @@ pub struct StageReport {
     pub stage: Stage,
     /// How long it took.
     pub took: Duration,
-    /// The SMTP code, when there was one.
+    /// The server's number for how it went, when there was one.
     pub code: Option<u16>,
     /// What we said, without the line end; empty where the server speaks first.
     pub sent: String,

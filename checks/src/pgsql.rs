@@ -175,7 +175,8 @@ impl Talk for Dialogue<'_> {
         }
         let Some(&[kind, a, b, c, d]) = bytes.first_chunk() else { return Ok(None) };
         let length = usize::try_from(u32::from_be_bytes([a, b, c, d])).unwrap_or(usize::MAX);
-        if !kind.is_ascii_alphanumeric() || length < 4 {
+        let login = matches!(self.state, State::Login | State::Scram(_));
+        if length < 4 || login && !b"RENSKZ".contains(&kind) {
             return Err(Trouble::new(Reason::Protocol, bytes));
         }
         Ok(Some(length.saturating_add(1)))
@@ -287,4 +288,86 @@ fn judge(fields: ErrorFields<'_>) -> Result<Trouble, Trouble> {
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 fn malformed(error: io::Error) -> Trouble {
     Trouble::protocol(&error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::talk::tests::tell;
+
+    fn message(kind: u8, body: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(body.len() + 4).unwrap().to_be_bytes();
+        [&[kind], &length[..], body].concat()
+    }
+
+    fn told(tls: Option<TlsMode>, login: Option<&str>, says: &[Vec<u8>]) -> Option<Result<(), Reason>> {
+        let tls = tls.map(|mode| TlsSpec { mode, ..TlsSpec::default() });
+        let spec = SqlSpec { tls, request: Some("SELECT 1".to_owned()), ..SqlSpec::default() };
+        let credential = login.and_then(Credential::parse);
+        let told = tell(&mut Dialogue::new(&spec, credential), &says.concat());
+        told.verdict.map(|verdict| verdict.map_err(|trouble| trouble.reason))
+    }
+
+    #[test]
+    fn each_answer_means_what_its_sqlstate_says() {
+        let failed = |state: &str| message(b'E', format!("SFATAL\0C{state}\0Mbecause\0\0").as_bytes());
+        let login = Some("probe:right");
+        let (tempfail, permfail) = (Some(Err(Reason::Tempfail)), Some(Err(Reason::Permfail)));
+        for (state, with, without) in [
+            // Too many clients, starting up, shutting down.
+            ("53300", &tempfail, &tempfail),
+            ("57P03", &tempfail, &tempfail),
+            ("57P01", &tempfail, &tempfail),
+            // A wrong password, no such database: without a login that is an answer.
+            ("28P01", &permfail, &Some(Ok(()))),
+            ("3D000", &permfail, &Some(Ok(()))),
+        ] {
+            assert_eq!(&told(None, login, &[failed(state)]), with, "{state}");
+            assert_eq!(&told(None, None, &[failed(state)]), without, "{state}");
+        }
+        assert_eq!(told(None, login, &[message(b'E', b"S\xff")]), Some(Err(Reason::Protocol)));
+    }
+
+    #[test]
+    fn a_server_without_tls_will_do_if_it_is_told_so() {
+        let question = message(b'R', &[0, 0, 0, 3]);
+        let says = |first: &[u8]| vec![first.to_vec(), question.clone()];
+        assert_eq!(told(Some(TlsMode::Required), None, &says(b"S")), Some(Ok(())));
+        assert_eq!(told(Some(TlsMode::Opportunistic), None, &says(b"N")), Some(Ok(())));
+        assert_eq!(told(Some(TlsMode::Required), None, &says(b"N")), Some(Err(Reason::MissingCapability)));
+        assert_eq!(told(Some(TlsMode::Opportunistic), None, &says(b"E")), Some(Err(Reason::Protocol)));
+        // The password itself, inside TLS and not.
+        let login = Some("probe:right");
+        assert_eq!(told(Some(TlsMode::Required), login, &says(b"S")), None);
+        assert_eq!(told(None, login, &[question]), Some(Err(Reason::Unexpected)));
+    }
+
+    #[test]
+    fn a_server_that_would_have_us_count_forever_is_none() {
+        let sasl = message(b'R', b"\0\0\0\x0aSCRAM-SHA-256\0\0");
+        let spec = SqlSpec::default();
+        let mut dialogue = Dialogue::new(&spec, Credential::parse("probe:right"));
+        let step = dialogue.hear(&sasl).unwrap().step;
+        let Step::Say(first) = step else { panic!("{step:?}") };
+        let nonce = String::from_utf8_lossy(&first).split("r=").nth(1).unwrap().to_owned();
+        let next = format!("\0\0\0\x0br={nonce}x,s=c2FsdA==,i=4294967295");
+        let trouble = dialogue.hear(&message(b'R', next.as_bytes())).unwrap_err();
+        assert_eq!(trouble.reason, Reason::Protocol);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_are_too_odd(bytes: Vec<u8>, kind in "[A-Za-z0-9]", bodies: Vec<Vec<u8>>) {
+            let says: Vec<_> = bodies.iter().map(|body| message(kind.as_bytes()[0], body)).collect();
+            let ready = [message(b'R', &[0; 4]), message(b'Z', b"I")];
+            for login in [None, Some("probe:right")] {
+                told(None, login, std::slice::from_ref(&bytes));
+                told(Some(TlsMode::Opportunistic), login, std::slice::from_ref(&bytes));
+                told(None, login, &says);
+                told(None, login, &[&ready[..], &says].concat());
+            }
+        }
+    }
 }

@@ -205,3 +205,95 @@ fn sign(secret: &str, parts: &[&[u8]]) -> Result<Hmac<Md5>, Trouble> {
     parts.iter().for_each(|part| mac.update(part));
     Ok(mac)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The examples of RFC 2865 section 7.1: nemo logs in, and may.
+    const AUTHENTICATOR: u128 = 0x0f40_3f94_7397_8057_bd83_d5cb_98f4_227a;
+    const ACCEPT: [u8; 38] = [
+        0x02, 0x00, 0x00, 0x26, 0x86, 0xfe, 0x22, 0x0e, 0x76, 0x24, 0xba, 0x2a, 0x10, 0x05, 0xf6, 0xbf, 0x9b,
+        0x55, 0xe0, 0xb2, 0x06, 0x06, 0x00, 0x00, 0x00, 0x01, 0x0f, 0x06, 0x00, 0x00, 0x00, 0x00, 0x0e, 0x06,
+        0xc0, 0xa8, 0x01, 0x03,
+    ];
+
+    fn request(secret: &str) -> Request {
+        let credential = Credential::parse("nemo:arctangent");
+        let mut chance = [0; 17];
+        chance[1..].copy_from_slice(&AUTHENTICATOR.to_be_bytes());
+        Request::new(secret.to_owned(), credential, chance).unwrap()
+    }
+
+    /// An answer that whoever has the secret would give, with a Message-Authenticator or not.
+    fn signed(code: u8, to: &Request, mac: bool) -> Vec<u8> {
+        let mut answer = vec![code, 0, 0, 0];
+        answer.extend(to.authenticator());
+        if mac {
+            attribute(&mut answer, MESSAGE_AUTHENTICATOR, &[0; 16]);
+        }
+        attribute(&mut answer, REPLY_MESSAGE, b"hello\x07");
+        answer[3] = u8::try_from(answer.len()).unwrap();
+        if mac {
+            let field = sign(&to.secret, &[&answer]).unwrap().finalize().into_bytes();
+            answer[HEADER + 2..HEADER + 18].copy_from_slice(&field);
+        }
+        let digest = Md5::new().chain_update(&answer).chain_update(&to.secret).finalize();
+        answer[4..HEADER].copy_from_slice(&digest);
+        answer
+    }
+
+    #[test]
+    fn a_password_is_hidden_and_an_answer_signed_as_in_the_rfc() {
+        let hidden = hide("arctangent", "xyzzy5461", AUTHENTICATOR.to_be_bytes());
+        let expected = 0x0dbe_708d_93d4_13ce_3196_e43f_782a_0aee_u128;
+        assert_eq!(hidden, expected.to_be_bytes());
+        assert!(matches!(request("xyzzy5461").hear(&ACCEPT), Heard::Answer(Ok(_))));
+        assert!(matches!(request("xyzzy5462").hear(&ACCEPT), Heard::Foreign(_)));
+        let mut forged = ACCEPT;
+        forged[0] = ACCESS_REJECT;
+        assert!(matches!(request("xyzzy5461").hear(&forged), Heard::Foreign(_)));
+    }
+
+    #[test]
+    fn an_answer_means_what_its_code_says_if_it_is_signed() {
+        let request = request("secret");
+        for mac in [true, false] {
+            for (code, reason) in [(3, Reason::Permfail), (11, Reason::Unexpected), (5, Reason::Unexpected)] {
+                let Heard::Answer(Err(trouble)) = request.hear(&signed(code, &request, mac)) else {
+                    panic!()
+                };
+                assert_eq!((trouble.reason, trouble.code), (reason, Some(code.into())));
+                assert!(trouble.text.ends_with("hello\\u{7}"), "{}", trouble.text);
+            }
+        }
+        // The digest holds, the Message-Authenticator does not.
+        let mut answer = signed(ACCESS_ACCEPT, &request, true);
+        answer[HEADER + 2] ^= 1;
+        answer[4..HEADER].copy_from_slice(request.authenticator());
+        let digest = Md5::new().chain_update(&answer).chain_update("secret").finalize();
+        answer[4..HEADER].copy_from_slice(&digest);
+        assert!(matches!(request.hear(&answer), Heard::Foreign(_)));
+    }
+
+    #[test]
+    fn who_cannot_be_said_is_not_asked() {
+        let long = Credential::parse(&format!("nemo:{}", "p".repeat(129)));
+        assert_eq!(Request::new(String::new(), long, [0; 17]).err().unwrap().reason, Reason::Local);
+    }
+
+    proptest! {
+        #[test]
+        fn no_datagram_is_too_odd(mut bytes: Vec<u8>) {
+            let request = request("secret");
+            let _ = request.hear(&bytes);
+            if let Some(head) = bytes.get_mut(..4) {
+                head.copy_from_slice(&[2, 0, 0, 40]);
+            }
+            let heard = request.hear(&bytes);
+            prop_assert!(matches!(heard, Heard::Foreign(_)));
+        }
+    }
+}

@@ -189,3 +189,99 @@ fn status_code(line: &str) -> Option<u16> {
     let digits = code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_digit());
     code.parse().ok().filter(|code| digits && (100..700).contains(code))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::talk::tests::tell;
+
+    fn options(transport: Transport) -> Options {
+        let spec = SipSpec { transport, ..SipSpec::default() };
+        let (us, server) = ("[2001:db8::1]:5070".parse().unwrap(), "192.0.2.5:5060".parse().unwrap());
+        Options::new(&spec, (us, server), [0xab; 8]).unwrap()
+    }
+
+    /// A response with these lines after the status.
+    fn response(status: &str, extra: &str) -> Vec<u8> {
+        format!(
+            "SIP/2.0 {status}\r\nv: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKabababababababab;received=192.0.2.9\r\n\
+             i : abababababababab\r\nCSeq:  1  OPTIONS\r\n{extra}\r\n"
+        )
+        .into_bytes()
+    }
+
+    #[test]
+    fn a_response_means_what_its_status_says_if_it_is_to_us() {
+        let ask = options(Transport::Udp);
+        for (status, expected) in [
+            ("200 OK", Ok(())),
+            ("202 Accepted", Ok(())),
+            ("302 Moved Temporarily", Err((Reason::Unexpected, Some(302)))),
+            ("404 Not Found", Err((Reason::Permfail, Some(404)))),
+            ("408 Request Timeout", Err((Reason::Tempfail, Some(408)))),
+            ("503 Service Unavailable", Err((Reason::Tempfail, Some(503)))),
+            ("603 Decline", Err((Reason::Permfail, Some(603)))),
+        ] {
+            let Heard::Answer(answer) = Ask::hear(&ask, &response(status, "")) else { panic!("{status}") };
+            assert_eq!(answer.map(drop).map_err(|t| (t.reason, t.code)), expected, "{status}");
+        }
+        assert_eq!(Ask::hear(&ask, &response("180 Ringing", "")), Heard::Wait);
+        let whole = String::from_utf8(response("200 OK", "")).unwrap();
+        for (ours, theirs) in [
+            ("abababababababab;", "abababababababac;"),
+            ("i : ab", "i : ac"),
+            ("1  OPTIONS", "2  OPTIONS"),
+            ("1  OPTIONS", "1  INVITE"),
+            ("SIP/2.0 200", "SIP/2.0 2000"),
+            ("SIP/2.0 200", "SIP/2.0 +20"),
+            ("SIP/2.0 200", "HTTP/1.1 200"),
+        ] {
+            let other = whole.replacen(ours, theirs, 1);
+            assert_ne!(other, whole);
+            assert!(matches!(Ask::hear(&ask, other.as_bytes()), Heard::Foreign(_)), "{other}");
+        }
+    }
+
+    #[test]
+    fn over_tcp_a_message_ends_with_its_body() {
+        let provisional = response("100 Trying", "l: 3\r\n");
+        let last = response("200 OK", "Content-Length: 0\r\n");
+        let told = tell(&mut options(Transport::Tcp), &[&provisional[..], b"abc", &last].concat());
+        assert_eq!(told.verdict, Some(Ok(())));
+        for (says, reason) in [
+            (response("200 OK", "l: 99999\r\n"), Reason::TooLong),
+            (response("200 OK", "l: -1\r\n"), Reason::Protocol),
+            (b"220 mail.example.com\r\n".to_vec(), Reason::Protocol),
+            ([b"SIP/2.0 ", vec![b'a'; MAX_PART].as_slice()].concat(), Reason::TooLong),
+        ] {
+            let told = tell(&mut options(Transport::Tcp), &says);
+            assert_eq!(told.verdict.unwrap().unwrap_err().reason, reason);
+        }
+    }
+
+    #[test]
+    fn a_user_is_nothing_else_in_the_request() {
+        for user in ["", "a b", "a@b", "a\r\nVia: x", "a>", "a:b", "ä"] {
+            assert!(!is_user(user), "{user}");
+            let spec = SipSpec { user: user.to_owned(), ..SipSpec::default() };
+            let address = "192.0.2.5:5060".parse().unwrap();
+            let refused = Options::new(&spec, (address, address), [0; 8]).err().unwrap();
+            assert_eq!(refused.reason, Reason::Local);
+        }
+        let said = String::from_utf8(options(Transport::Udp).packet).unwrap();
+        assert!(said.starts_with("OPTIONS sip:smtp-director@192.0.2.5:5060 SIP/2.0\r\nVia: SIP/2.0/UDP [2001:db8::1]:5070;branch=z9hG4bKabab"), "{said}");
+        assert!(said.ends_with("\r\n\r\n"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_are_too_odd(bytes: Vec<u8>, text in "(SIP/2.0 )?[0-9A-Za-z: \r\n-]*") {
+            for bytes in [&bytes, text.as_bytes()] {
+                let _ = Ask::hear(&options(Transport::Udp), bytes);
+                tell(&mut options(Transport::Tcp), bytes);
+            }
+        }
+    }
+}

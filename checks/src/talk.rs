@@ -6,15 +6,14 @@
 #![expect(clippy::disallowed_methods, reason = "EDGE: measures each stage and keeps its deadline")]
 
 use std::io;
-use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
-use tokio_rustls::client::TlsStream;
 
 use crate::credential::Credential;
+use crate::run::after;
 use crate::smtp::reply::printable;
+use crate::stream::{GOODBYE, Stream};
 use crate::tls::handshake::{broken, handshake};
 use crate::tls::{Judged, TlsMode, TlsReport, TlsSpec};
 use crate::{Failure, Outcome, Reason, Stage, StageReport};
@@ -23,8 +22,6 @@ use crate::{Failure, Outcome, Reason, Stage, StageReport};
 pub const MAX_SESSION: usize = 64 * 1024;
 /// Bytes of one read.
 const READ: usize = 2048;
-/// How long a server has to close the connection after we said goodbye.
-const GOODBYE: Duration = Duration::from_secs(1);
 
 /// One side of a conversation: a message in, the next step out.
 pub trait Talk {
@@ -157,12 +154,12 @@ pub(crate) fn hushed(text: String, credential: Option<&Credential>) -> String {
 
 /// Talks to the server until it is clear how it is, at the latest until `deadline`. Reports to `outcome`.
 pub(crate) async fn converse(
-    stream: TcpStream,
+    stream: Stream,
     talk: &mut impl Talk,
     deadline: Instant,
     outcome: &mut Outcome,
 ) -> Result<(), Failure> {
-    let mut line = Line { stream: Stream::Plain(stream), buffer: Vec::new(), heard: 0 };
+    let mut line = Line { stream: Some(stream), buffer: Vec::new(), heard: 0 };
     let mut start = Instant::now();
     let mut step = talk.open();
     let verdict = loop {
@@ -216,16 +213,9 @@ pub(crate) fn report(passed: Passed, credential: Option<&Credential>, start: &mu
     StageReport { stage, took, code, sent, received }
 }
 
-/// The connection.
-enum Stream {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
-    /// A handshake took it, and failed.
-    Gone,
-}
-
 struct Line {
-    stream: Stream,
+    /// Gone when a handshake took it, and failed.
+    stream: Option<Stream>,
     /// What came and was not heard yet.
     buffer: Vec<u8>,
     /// All bytes that ever came.
@@ -250,12 +240,12 @@ impl Line {
         }
         let length = loop {
             match talk.length(&self.buffer)? {
-                Some(length) if length > MAX_SESSION => return Err(too_long()),
+                Some(length) if length > MAX_SESSION => return Err(self.too_long()),
                 Some(length) if length <= self.buffer.len() => break length,
                 Some(_) | None => {}
             }
             if self.heard >= MAX_SESSION {
-                return Err(too_long());
+                return Err(self.too_long());
             }
             let read = self.read().await.map_err(|error| broken(&error))?;
             if read == 0 {
@@ -269,9 +259,7 @@ impl Line {
     }
 
     async fn secure(&mut self, talk: &impl Talk) -> Result<Done, Trouble> {
-        let (Stream::Plain(plain), Some(tls)) =
-            (std::mem::replace(&mut self.stream, Stream::Gone), talk.tls())
-        else {
+        let (Some(Stream::Plain(plain)), Some(tls)) = (self.stream.take(), talk.tls()) else {
             return Err(Trouble::new(Reason::Local, "TLS without settings"));
         };
         // What waits here would be taken for an answer given inside TLS (CVE-2021-23222).
@@ -279,49 +267,93 @@ impl Line {
         if self.heard > 0 && (!self.buffer.is_empty() || waiting.is_ok_and(|length| length > 0)) {
             return Err(Trouble::new(Reason::Injected, "plain text before TLS"));
         }
-        let secured = handshake(plain, tls).await?;
-        self.stream = Stream::Tls(secured.stream);
+        let limit = after(Instant::now(), tls.timeout);
+        let secured = timeout_at(limit, handshake(plain, tls)).await;
+        let secured = secured.map_err(|_| Trouble::new(Reason::Timeout, ""))??;
+        self.stream = Some(Stream::Tls(secured.stream));
         Ok(Done::Secured(secured.judged, secured.report))
+    }
+
+    fn too_long(&self) -> Trouble {
+        Trouble::new(Reason::TooLong, &self.buffer)
     }
 
     async fn read(&mut self) -> io::Result<usize> {
         self.buffer.reserve(READ);
         match &mut self.stream {
-            Stream::Plain(plain) => plain.read_buf(&mut self.buffer).await,
-            Stream::Tls(tls) => tls.read_buf(&mut self.buffer).await,
-            Stream::Gone => Ok(0),
+            Some(stream) => stream.read_buf(&mut self.buffer).await,
+            None => Ok(0),
         }
     }
 
     async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        match &mut self.stream {
-            Stream::Plain(plain) => plain.write_all(bytes).await,
-            Stream::Tls(tls) => {
-                tls.write_all(bytes).await?;
-                tls.flush().await
-            }
-            Stream::Gone => Ok(()),
-        }
+        let Some(stream) = &mut self.stream else { return Ok(()) };
+        stream.write_all(bytes).await?;
+        stream.flush().await
     }
 
     /// Says the last words and waits for the server to close: a connection that is closed over unread bytes is
     /// reset, and the server logs that.
     async fn leave(&mut self, last: &[u8]) -> io::Result<()> {
         self.write(last).await?;
-        match &mut self.stream {
-            Stream::Plain(plain) => finish(plain).await,
-            Stream::Tls(tls) => finish(tls.as_mut()).await,
-            Stream::Gone => Ok(()),
-        }
+        let Some(stream) = &mut self.stream else { return Ok(()) };
+        stream.shutdown().await?;
+        let mut rest = stream.take(MAX_SESSION as u64);
+        tokio::io::copy(&mut rest, &mut tokio::io::sink()).await.map(drop)
     }
 }
 
-async fn finish(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result<()> {
-    stream.shutdown().await?;
-    let mut rest = stream.take(MAX_SESSION as u64);
-    tokio::io::copy(&mut rest, &mut tokio::io::sink()).await.map(drop)
-}
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
 
-fn too_long() -> Trouble {
-    Trouble::new(Reason::TooLong, "")
+    /// What a conversation came to without a connection.
+    pub(crate) struct Told {
+        pub(crate) said: Vec<Vec<u8>>,
+        pub(crate) passed: Vec<Passed>,
+        /// `None` where the server said too little.
+        pub(crate) verdict: Option<Result<(), Trouble>>,
+    }
+
+    /// Takes `talk` through all that a server says, without regard for when it says it.
+    pub(crate) fn tell(talk: &mut impl Talk, mut bytes: &[u8]) -> Told {
+        let mut told = Told { said: Vec::new(), passed: Vec::new(), verdict: None };
+        let mut step = talk.open();
+        loop {
+            match step {
+                Step::Leave => {
+                    told.verdict = Some(Ok(()));
+                    return told;
+                }
+                Step::Say(bytes) => told.said.push(bytes),
+                Step::Secure(bytes) => {
+                    told.said.push(bytes);
+                    step = talk.secured();
+                    continue;
+                }
+                Step::Listen => {}
+            }
+            let heard = match talk.length(bytes) {
+                Ok(Some(length)) if length <= bytes.len() => {
+                    assert!(length > 0, "a message has bytes");
+                    let (message, rest) = bytes.split_at(length);
+                    bytes = rest;
+                    talk.hear(message)
+                }
+                Ok(_) => return told,
+                Err(trouble) => Err(trouble),
+            };
+            match heard {
+                Ok(turn) => {
+                    told.passed.extend(turn.passed);
+                    step = turn.step;
+                }
+                Err(trouble) => {
+                    assert!(trouble.text.len() <= crate::smtp::MAX_TEXT);
+                    told.verdict = Some(Err(trouble));
+                    return told;
+                }
+            }
+        }
+    }
 }

@@ -7,7 +7,6 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use ring::rand::{SecureRandom as _, SystemRandom};
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::credential::{Credential, read_secret};
@@ -26,7 +25,7 @@ use crate::simple_tcp::{self, SimpleTcpSpec};
 use crate::sip::{self, SipSpec};
 use crate::smtp::reply::printable;
 use crate::sql::SqlSpec;
-use crate::stream;
+use crate::stream::{Stream, open};
 use crate::talk::{Talk, Trouble, converse};
 use crate::tls::TlsSpec;
 use crate::{CheckSpec, Failure, Outcome, Reason, Stage, Transport};
@@ -41,19 +40,19 @@ pub(crate) struct Visit<'a> {
 
 impl Visit<'_> {
     pub(crate) async fn http(self, spec: &HttpSpec) -> Result<(), Failure> {
-        let stream = stream::open(self.spec, spec.tls.as_ref(), self.deadline, self.outcome).await?;
+        let stream = open(self.spec, spec.tls.as_ref(), self.deadline, self.outcome).await?;
         http::ask(stream, (spec, self.spec.target), self.deadline, self.outcome).await
     }
 
     pub(crate) async fn line(self, spec: &LineSpec) -> Result<(), Failure> {
         let credential = line::drive::prepare(spec)?;
-        let stream = stream::open(self.spec, spec.tls.as_ref(), self.deadline, self.outcome).await?;
+        let stream = open(self.spec, spec.tls.as_ref(), self.deadline, self.outcome).await?;
         let server = line::drive::Server { stream, address: self.spec.target.ip() };
         line::drive::converse(server, (spec, credential), self.deadline, self.outcome).await
     }
 
     pub(crate) async fn simple_tcp(self, spec: &SimpleTcpSpec) -> Result<(), Failure> {
-        let stream = stream::open(self.spec, None, self.deadline, self.outcome).await?;
+        let stream = open(self.spec, None, self.deadline, self.outcome).await?;
         simple_tcp::ask(stream, spec, self.deadline, self.outcome).await
     }
 
@@ -78,9 +77,10 @@ impl Visit<'_> {
         self.talk(&mut question).await
     }
 
-    pub(crate) async fn ldap(mut self, spec: &LdapSpec) -> Result<(), Failure> {
-        let credential = prepare(spec.tls.as_ref(), spec.login.as_deref())?;
-        self.talk(&mut ldap::Dialogue::new(spec, credential)).await
+    pub(crate) async fn ldap(self, spec: &LdapSpec) -> Result<(), Failure> {
+        let mut dialogue = ldap::Dialogue::new(spec, prepare(spec.tls.as_ref(), spec.login.as_deref())?);
+        let stream = open(self.spec, spec.tls.as_ref(), self.deadline, self.outcome).await?;
+        converse(stream, &mut dialogue, self.deadline, self.outcome).await
     }
 
     pub(crate) async fn mysql(mut self, spec: &SqlSpec) -> Result<(), Failure> {
@@ -118,13 +118,13 @@ impl Visit<'_> {
             Transport::Tcp => {
                 let stream = connect(self.spec, self.start, self.deadline, self.outcome).await?;
                 let mut options = options(stream.local_addr())?;
-                converse(stream, &mut options, self.deadline, self.outcome).await
+                converse(Stream::Plain(stream), &mut options, self.deadline, self.outcome).await
             }
         }
     }
 
     async fn talk(&mut self, talk: &mut impl Talk) -> Result<(), Failure> {
-        let stream: TcpStream = connect(self.spec, self.start, self.deadline, self.outcome).await?;
+        let stream = open(self.spec, None, self.deadline, self.outcome).await?;
         converse(stream, talk, self.deadline, self.outcome).await
     }
 }

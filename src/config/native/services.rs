@@ -27,6 +27,8 @@ use crate::config::diagnostic::Place;
 use crate::model::{Protocol as Carrier, VirtualId};
 
 const METHODS: [(&str, Method); 2] = [("GET", Method::Get), ("HEAD", Method::Head)];
+/// What comes of a setting that was reported already: no configuration is made of it.
+const UNUSED: Kind = Kind::Connect;
 /// Longest request.
 const MAX_REQUEST: usize = 2048;
 
@@ -128,6 +130,9 @@ impl ServiceLayer {
         let target = match (self.request.or(String::new()), self.host.given()) {
             (url, _) if url.contains("://") => url,
             (_, Some((host, _))) => format!("http://{host}{}", self.path()),
+            (_, None) if !self.host.is_absent() || matches!(self.request, Setting::Wrong) => {
+                return Ok(UNUSED);
+            }
             (_, None) => {
                 let message = "host is missing; a proxy is asked for host = \"www.example.com\", or for a whole \
                     request = \"http://www.example.com/\"";
@@ -166,11 +171,11 @@ impl ServiceLayer {
     fn fetch(&self) -> Result<Option<FetchSpec>, Complaint> {
         match (self.line_of_text("a file such as \"pub/state.txt\"")?, self.receive()) {
             (Some(path), receive) => Ok(Some(FetchSpec { path, receive })),
-            (None, Some(_)) => {
+            (None, Some(_)) if self.request.is_absent() => {
                 let message = "receive: needs the file that it looks at: request = \"pub/state.txt\"";
                 Err((self.receive.place().cloned(), message.to_owned()))
             }
-            (None, None) => Ok(None),
+            (None, _) => Ok(None),
         }
     }
 
@@ -183,6 +188,9 @@ impl ServiceLayer {
     fn dns(&self, service: Option<VirtualId>) -> Result<Kind, Complaint> {
         let want = "a name such as \"www.example.com\", with a type of record or not: \"example.com MX\"";
         let Some(request) = self.line_of_text(want)? else {
+            if !self.request.is_absent() {
+                return Ok(UNUSED);
+            }
             return Err((None, format!("check: request is missing; {want}")));
         };
         let (name, query) = match request.split_once(' ') {
@@ -226,6 +234,9 @@ impl ServiceLayer {
 
     fn radius(&self, steps: &StepsLayer) -> Result<Kind, Complaint> {
         let Some((secret, _)) = self.secret_file.given() else {
+            if !self.secret_file.is_absent() {
+                return Ok(UNUSED);
+            }
             let message = "secret_file is missing; it holds the secret that we share with the server";
             return Err((None, format!("check: {message}")));
         };
@@ -246,6 +257,9 @@ impl ServiceLayer {
 
     fn external(&self, service: Option<VirtualId>) -> Result<Kind, Complaint> {
         let Some((command, _)) = self.command.given() else {
+            if !self.command.is_absent() {
+                return Ok(UNUSED);
+            }
             return Err((
                 None,
                 "check: command is missing; command = \"/etc/smtp-director/check\"".to_owned(),

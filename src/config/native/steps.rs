@@ -188,6 +188,9 @@ impl TlsLayer {
             }
             _ => {}
         }
+        if kind.is_some_and(|kind| !kind.speaks_smtp()) {
+            fields.refuse(&["interval"], "is for checks that speak SMTP only");
+        }
         match layer.verify.known_or(Verifying::Chain) {
             Some(Verifying::Pinned) => {
                 fields.refuse(&["ca_file"], "is not read with verify = \"pinned\"");

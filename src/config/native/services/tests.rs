@@ -269,6 +269,10 @@ fn every_mistake_is_named() {
             "mode: \"required\" is not for type \"https\": its TLS begins with the first byte",
         ),
         (
+            "check = { type = \"https\", tls.interval = \"60s\" }",
+            "interval: is for checks that speak SMTP only",
+        ),
+        (
             "check = { type = \"mysql\", tls.mode = \"implicit\" }",
             "mode: \"implicit\" is not for type \"mysql\": TLS begins when the server agreed to it",
         ),
@@ -318,6 +322,18 @@ fn every_mistake_is_named() {
         ),
     ] {
         assert_eq!(problems(lines), [expected], "{lines}");
+    }
+    // What is wrong is not missing too.
+    for (lines, key) in [
+        ("check = { type = \"external\", command = \"c\" }", "command: "),
+        ("check = { type = \"radius\", secret_file = 5 }", "secret_file: "),
+        ("check = { type = \"dns\", request = 5 }", "request: "),
+        ("check = { type = \"http_proxy\", host = \"a b\" }", "host: "),
+        ("check = { type = \"http_proxy\", request = 5 }", "request: "),
+        ("check = { type = \"ftp\", request = 5, receive = \"x\" }", "request: "),
+    ] {
+        let said = problems(lines);
+        assert!(said.len() == 1 && said[0].starts_with(key), "{lines}: {said:?}");
     }
     let overheard = "a password is not said without TLS; write type = \"pops\", or auth.without_tls = true";
     let said = problems("check = { type = \"pop\", auth.file = \"/a\" }");
