@@ -131,7 +131,7 @@ impl<D: Dataplane> Director<D> {
             if due {
                 self.reconcile().await;
             }
-            if self.looked.is_some_and(|looked| looked.elapsed() < FRESH) {
+            if !self.lookers.is_empty() && self.looked.is_some_and(|looked| looked.elapsed() < FRESH) {
                 for looker in self.lookers.drain(..) {
                     let _ = looker.send(());
                 }
@@ -156,7 +156,7 @@ impl<D: Dataplane> Director<D> {
 
     /// Takes a report in; true when the table may have to change.
     fn learn(&mut self, report: Report) -> bool {
-        let Report { plan, outcome, finding, transition } = report;
+        let Report { plan, outcome, finding, transition, .. } = report;
         name::count_check(&plan, &outcome);
         let target = plan.spec.target;
         let Some(known) = self.state.finding(&plan) else {
