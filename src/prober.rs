@@ -30,6 +30,8 @@ pub struct Report {
     pub outcome: Outcome,
     /// What is known now.
     pub finding: Finding,
+    /// How long after its time the check began.
+    pub late: Duration,
     /// Whether this outcome changed the state.
     pub transition: Option<Transition>,
 }
@@ -95,7 +97,8 @@ async fn probe(
             failure: health.last_failure().cloned(),
             took: outcome.took,
         };
-        let report = Report { plan: Arc::clone(&plan), outcome, finding, transition };
+        let late = start.saturating_duration_since(next);
+        let report = Report { plan: Arc::clone(&plan), outcome, finding, late, transition };
         if reports.send(report).await.is_err() {
             return;
         }
