@@ -153,8 +153,8 @@ fn runtime(threads: Threads) -> Result<tokio::runtime::Runtime, Exit> {
 
 #[derive(Clone, Copy)]
 enum Threads {
-    /// For commands that ask and answer.
+    /// For what asks and answers.
     One,
-    /// For the daemon.
+    /// For what forwards mail by itself.
     Cores,
 }

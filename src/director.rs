@@ -130,7 +130,7 @@ impl<D: Dataplane> Director<D> {
             if due {
                 self.reconcile().await;
             }
-            if self.looked.is_some_and(|looked| looked.elapsed() < FRESH) {
+            if !self.lookers.is_empty() && self.looked.is_some_and(|looked| looked.elapsed() < FRESH) {
                 for looker in self.lookers.drain(..) {
                     let _ = looker.send(());
                 }

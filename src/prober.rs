@@ -31,6 +31,8 @@ pub struct Report {
     pub outcome: Outcome,
     /// What is known now.
     pub finding: Finding,
+    /// How long after its time the check began.
+    pub late: Duration,
     /// Whether this outcome changed the state.
     pub transition: Option<Transition>,
 }
@@ -91,7 +93,7 @@ async fn probe(
                 Box::pin(checks::run(&CheckSpec { kind: Kind::Connect, ..plan.spec.clone() })).await
             }
         };
-        let now = Instant::now();
+        let now = start + outcome.took;
         let rules = Rules { fall: plan.fall, rise: plan.rise, verdicts: &plan.verdicts };
         let transition = health.observe(now, &outcome, rules);
         cadence.made(outcome.verdict.is_ok() && health.state() == State::Up && !health.is_confirming());
@@ -100,7 +102,8 @@ async fn probe(
         if let Some(Transition { from, to, .. }) = transition {
             (finding.was, finding.state, finding.since) = (from, to, Some(now));
         }
-        let report = Report { plan: Arc::clone(&plan), outcome, finding: finding.clone(), transition };
+        let late = start.saturating_duration_since(next);
+        let report = Report { plan: Arc::clone(&plan), outcome, finding: finding.clone(), late, transition };
         if reports.send(report).await.is_err() {
             return;
         }

@@ -63,10 +63,14 @@ pub(crate) async fn connect(
     outcome: &mut Outcome,
 ) -> Result<TcpStream, Failure> {
     let limit = after(start, spec.connect_timeout).min(deadline);
+    // Where each write is one small packet that answers the server, nothing is ever held back (RFC 896).
+    let in_step = matches!(&spec.kind, Kind::Smtp(smtp) if smtp.tls.is_none() && smtp.data.is_none());
     let connected = async {
         let stream = TcpStream::connect(spec.target).await?;
-        // A small write goes at once, whatever the server has acknowledged.
-        stream.set_nodelay(true)?;
+        if !in_step {
+            // A small write goes at once, whatever the server has acknowledged.
+            stream.set_nodelay(true)?;
+        }
         Ok(stream)
     };
     let stream = match timeout_at(limit, connected).await {

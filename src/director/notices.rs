@@ -109,7 +109,7 @@ impl Notices {
 
 /// Says what one outcome shows for the first time, whatever the state.
 pub(super) fn tell_check(of: &str, known: &Finding, report: &Report) {
-    let Report { plan, outcome, finding, transition } = report;
+    let Report { plan, outcome, finding, transition, .. } = report;
     let target = plan.spec.target;
     let failure = outcome.verdict.as_ref().err();
     let is_new = |failure| known.failure.as_ref() != Some(failure);
