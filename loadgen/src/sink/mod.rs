@@ -7,6 +7,7 @@
 //! A message counts as accepted when the 250 to its final dot was written, so a client that saw the answer and
 //! waits for the one to QUIT finds it counted. The ledger grows with the number of different ids.
 
+pub mod serve;
 pub mod session;
 
 use std::io;

@@ -1,0 +1,7 @@
+//! todo
+
+/// todo
+#[must_use]
+pub fn render(_: &super::Report) -> String {
+    String::new()
+}
