@@ -15,6 +15,8 @@ use crate::message::ID;
 const STORE: usize = LINE * 13_000;
 /// Bytes of one of its lines, CRLF included.
 const LINE: usize = 80;
+/// Letters and as many spaces as words need.
+const LETTERS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyzetaoi ";
 /// Largest made message, in bytes.
 pub const MAX_SIZE: u64 = 1 << 30;
 
@@ -167,10 +169,11 @@ impl Store {
         let mut random = fastrand::Rng::with_seed(seed);
         let mut text = Vec::with_capacity(STORE);
         while text.len() < STORE {
-            for _ in 0..LINE - 2 {
-                // No dot, so none to double.
-                text.push(if random.u8(..6) == 0 { b' ' } else { random.u8(b'a'..=b'z') });
-            }
+            let mut line = [0; LINE];
+            random.fill(&mut line);
+            // No dot, so none to double.
+            line = line.map(|byte| *LETTERS.get(usize::from(byte % 32)).unwrap_or(&b' '));
+            text.extend_from_slice(line.get(..LINE - 2).unwrap_or_default());
             text.extend_from_slice(b"\r\n");
         }
         Self { text }

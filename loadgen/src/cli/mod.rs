@@ -6,6 +6,7 @@ mod exporter;
 mod limit;
 mod output;
 mod press;
+mod sink;
 mod target;
 
 use std::ffi::OsString;
@@ -60,6 +61,8 @@ enum Command {
     Smtp(Box<press::Arguments>),
     /// Fetch http://HOST:PORT/PATH (SMTP URLs may be mixed in).
     Http(Box<press::Arguments>),
+    /// Be an SMTP server that counts what it takes and can be made ill.
+    Sink(sink::Arguments),
 }
 
 /// Does what the arguments ask for.
@@ -76,6 +79,7 @@ pub fn main(arguments: Vec<OsString>) -> Result<(), Exit> {
     match parsed.command {
         Command::Smtp(arguments) => press::press(*arguments, press::Default::Smtp, given),
         Command::Http(arguments) => press::press(*arguments, press::Default::Http, given),
+        Command::Sink(arguments) => sink::sink(&arguments),
     }
 }
 

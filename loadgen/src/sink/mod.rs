@@ -1,30 +1,37 @@
 //! EDGE: an SMTP server in the process, which counts what it took and can be made ill.
 //!
-//! Owns the listener, the sessions' sockets, the [`Fault`]s, and the ledger of accepted messages. Refuses to know the
-//! protocol ([`session`]) and what the messages are for: it keeps their ids only. Fails to start as `bind` does; later
-//! whatever goes wrong ends one session.
+//! Owns the listener, the sessions' sockets, TLS, and the ledger of accepted messages. Refuses to know the
+//! protocol ([`session`]), the kinds of illness ([`fault`]) and what the messages are for: it keeps their ids only. Fails to start as
+//! `bind` does; later whatever goes wrong ends one session.
 //!
 //! A message counts as accepted when the 250 to its final dot was written, so a client that saw the answer and
 //! waits for the one to QUIT finds it counted. The ledger grows with the number of different ids.
 
+pub mod content;
+pub mod fault;
 pub mod serve;
 pub mod session;
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ahash::AHashMap;
+use rustls::ServerConfig;
 use socket2::SockRef;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
 
-use self::session::{Session, Turn};
+use self::fault::{ALWAYS, Act, Rule, Stage};
+use self::session::{Abilities, Accepted, Session, Turn};
 use crate::message;
+use crate::wire::Patience;
 
 /// A client that says nothing, or takes no answer, for this long is left.
 const IDLE: Duration = Duration::from_secs(60);
@@ -46,13 +53,56 @@ pub struct SinkConfig {
     /// Sessions at one time. More clients are connected but get no banner, as with Postfix when all its processes
     /// are busy.
     pub max_sessions: usize,
+    /// What it offers.
+    pub abilities: Abilities,
+    /// What befalls its answers; of several for a stage the first whose odds come up.
+    pub rules: Vec<Rule>,
+    /// How it speaks TLS, where [`Abilities::starttls`] offers it.
+    pub tls: Option<Secret>,
+    /// What it remembers of messages.
+    pub remember: Remember,
+}
+
+/// A certificate and its key. All are equal: who compares sinks does not mean their keys.
+#[derive(Clone)]
+pub struct Secret(pub Arc<ServerConfig>);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+impl PartialEq for Secret {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Secret {}
+
+/// What a sink remembers of messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Remember {
+    /// Their ids, each with its count.
+    #[default]
+    Ids,
+    /// Of ids that a load run made, a bit each, and their delay.
+    Runs,
 }
 
 impl SinkConfig {
     /// A sink of that name with room for 1000 sessions.
     #[must_use]
     pub fn new(hostname: impl Into<String>) -> Self {
-        Self { hostname: hostname.into(), max_sessions: 1000 }
+        Self {
+            hostname: hostname.into(),
+            max_sessions: 1000,
+            abilities: Abilities::default(),
+            rules: Vec::new(),
+            tls: None,
+            remember: Remember::Ids,
+        }
     }
 }
 
@@ -83,12 +133,31 @@ struct Shared {
     config: SinkConfig,
     fault: watch::Sender<Option<Fault>>,
     taken: Mutex<Taken>,
+    counts: Counts,
+}
+
+/// What a sink counts.
+#[derive(Debug, Default)]
+struct Counts {
+    sessions: AtomicU64,
+    secured: AtomicU64,
+    messages: AtomicU64,
+    recipients: AtomicU64,
+    bytes: AtomicU64,
+    ill: AtomicU64,
+}
+
+impl Shared {
+    fn new(config: SinkConfig) -> Self {
+        Self { config, fault: watch::Sender::new(None), taken: Mutex::default(), counts: Counts::default() }
+    }
 }
 
 #[derive(Default)]
 struct Taken {
     messages: u64,
     ids: Ledger,
+    runs: serve::Runs,
 }
 
 impl Shared {
@@ -105,7 +174,7 @@ impl Sink {
     pub fn start(listen: SocketAddr, config: SinkConfig) -> io::Result<Self> {
         let listener = bind(listen)?;
         let address = listener.local_addr()?;
-        let shared = Arc::new(Shared { config, fault: watch::Sender::new(None), taken: Mutex::default() });
+        let shared = Arc::new(Shared::new(config));
         let mut sink = Self { address, shared, running: None };
         sink.serve(listener);
         Ok(sink)
@@ -190,63 +259,203 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, mut stopped: watch::
 
 /// One session, until it ends or the sink crashes.
 async fn attend(mut stream: TcpStream, shared: Arc<Shared>, mut stopped: watch::Receiver<()>) {
-    let crashed = tokio::select! {
+    let reset = tokio::select! {
         _ = stopped.changed() => true,
-        _ = converse(&mut stream, &shared) => false,
+        ended = converse(&mut stream, &shared) => matches!(ended, Ok(End::Reset)),
     };
-    if crashed {
+    if reset {
         // Closing is a RST then, as when a machine has lost its state.
         let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
     }
 }
 
-async fn converse(stream: &mut TcpStream, shared: &Shared) -> io::Result<()> {
+/// How a conversation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Closed,
+    Reset,
+    /// In the clear; it goes on in TLS.
+    StartTls,
+}
+
+async fn converse(stream: &mut TcpStream, shared: &Shared) -> io::Result<End> {
     stream.set_nodelay(true)?;
+    shared.counts.sessions.fetch_add(1, Ordering::Relaxed);
     let mut fault = shared.fault.subscribe();
     let busy = match timeout(IDLE, fault.wait_for(|fault| *fault != Some(Fault::SilentBanner))).await {
         Ok(Ok(fault)) => *fault == Some(Fault::RejectBanner421),
-        Ok(Err(_)) | Err(_) => return Ok(()),
+        Ok(Err(_)) | Err(_) => return Ok(End::Closed),
     };
     let host = &shared.config.hostname;
     if busy {
-        return write(stream, format!("421 4.3.2 {host} Service not available\r\n").as_bytes()).await;
+        let answer = format!("421 4.3.2 {host} Service not available\r\n");
+        write(stream, answer.as_bytes(), &mut Patience::new()).await?;
+        return Ok(End::Closed);
     }
-    write(stream, format!("220-{host} ESMTP\r\n220 {host} ready\r\n").as_bytes()).await?;
-
-    let mut session = Session::new(host.clone());
-    let (mut buffer, mut output) = (vec![0; READ], Vec::new());
-    loop {
-        let length = timeout(IDLE, stream.read(&mut buffer)).await??;
-        let mut input = buffer.get(..length).unwrap_or_default();
-        if input.is_empty() {
-            return Ok(());
+    let mut talk = Talk {
+        shared,
+        fault,
+        session: Session::new(host.clone(), shared.config.abilities),
+        patience: Patience::new(),
+        random: fastrand::Rng::new(),
+    };
+    let banner = format!("220-{host} ESMTP\r\n220 {host} ready\r\n");
+    let end = match talk.dice(Stage::Banner) {
+        None => {
+            write(stream, banner.as_bytes(), &mut talk.patience).await?;
+            None
         }
+        Some(Act::Reject(text)) => {
+            write(stream, format!("{text}\r\n").as_bytes(), &mut talk.patience).await?;
+            Some(End::Closed)
+        }
+        Some(act) => suffer(stream, act, banner.as_bytes()).await?,
+    };
+    if let Some(end) = end {
+        return Ok(end);
+    }
+    let end = talk.talk(stream).await?;
+    let (End::StartTls, Some(Secret(secret))) = (end, &shared.config.tls) else { return Ok(end) };
+    let acceptor = TlsAcceptor::from(Arc::clone(secret));
+    let mut secured = timeout(IDLE, acceptor.accept(&mut *stream)).await??;
+    shared.counts.secured.fetch_add(1, Ordering::Relaxed);
+    talk.session.secured();
+    let end = talk.talk(&mut secured).await?;
+    if end == End::Closed {
+        let _ = timeout(IDLE, secured.shutdown()).await;
+    }
+    Ok(end)
+}
+
+/// A session with its dice.
+struct Talk<'s> {
+    shared: &'s Shared,
+    fault: watch::Receiver<Option<Fault>>,
+    session: Session,
+    patience: Patience,
+    random: fastrand::Rng,
+}
+
+impl Talk<'_> {
+    /// What befalls the answer of a stage now.
+    fn dice(&mut self, stage: Stage) -> Option<Act> {
+        roll(self.shared, &mut self.random, &self.fault, stage)
+    }
+
+    async fn talk<S: AsyncRead + AsyncWrite + Unpin>(&mut self, stream: &mut S) -> io::Result<End> {
+        let (mut buffer, mut output) = (vec![0; READ], Vec::new());
         loop {
-            let reject = match &*fault.borrow() {
-                Some(Fault::RejectMail(text)) => Some(text.clone()),
-                Some(Fault::RejectBanner421 | Fault::SilentBanner) | None => None,
-            };
-            let turn = session.feed(&mut input, reject.as_deref(), &mut output);
-            write(stream, &output).await?;
-            output.clear();
-            match turn {
-                Turn::More => break,
-                Turn::Accepted(content) => {
-                    let mut taken = shared.taken();
-                    taken.messages += 1;
-                    if let Some(id) = message::id(&content) {
-                        *taken.ids.entry(id.to_owned()).or_default() += 1;
+            let read = self.patience.limit(IDLE, stream.read(&mut buffer)).await;
+            let length = read.map_err(|_| io::ErrorKind::TimedOut)??;
+            let mut input = buffer.get(..length).unwrap_or_default();
+            if input.is_empty() {
+                return Ok(End::Closed);
+            }
+            let mut accepted = Vec::new();
+            loop {
+                let Self { shared, fault, session, random, .. } = self;
+                let turn = session.feed(&mut input, &mut |stage| roll(shared, random, fault, stage), &mut output);
+                match turn {
+                    // What else came in the same packet is answered in the same one.
+                    Turn::Accepted(message) => accepted.push(message),
+                    Turn::More => {
+                        write(stream, &output, &mut self.patience).await?;
+                        output.clear();
+                        break;
+                    }
+                    Turn::StartTls if !input.is_empty() => return Ok(End::Closed),
+                    Turn::Close | Turn::StartTls => {
+                        write(stream, &output, &mut self.patience).await?;
+                        self.shared.take(&accepted);
+                        return Ok(if turn == Turn::Close { End::Closed } else { End::StartTls });
+                    }
+                    Turn::Ill(act, from) => {
+                        let (before, answer) = output.split_at(from.min(output.len()));
+                        write(stream, before, &mut self.patience).await?;
+                        self.shared.take(&accepted);
+                        accepted.clear();
+                        if let Some(end) = suffer(stream, act, answer).await? {
+                            return Ok(end);
+                        }
+                        output.clear();
                     }
                 }
-                Turn::Close => return Ok(()),
+            }
+            self.shared.take(&accepted);
+        }
+    }
+}
+
+fn roll(
+    shared: &Shared,
+    random: &mut fastrand::Rng,
+    fault: &watch::Receiver<Option<Fault>>,
+    stage: Stage,
+) -> Option<Act> {
+    if stage == Stage::Mail
+        && let Some(Fault::RejectMail(text)) = &*fault.borrow()
+    {
+        return Some(Act::Reject(text.clone()));
+    }
+    let rules = shared.config.rules.iter().filter(|rule| rule.stage == stage);
+    let act = rules.into_iter().find(|rule| rule.odds == ALWAYS || random.u32(..ALWAYS) < rule.odds)?;
+    shared.counts.ill.fetch_add(1, Ordering::Relaxed);
+    Some(act.act.clone())
+}
+
+/// Does to an answer what shall be done; says whether that is the end.
+async fn suffer<S: AsyncWrite + Unpin>(stream: &mut S, act: Act, answer: &[u8]) -> io::Result<Option<End>> {
+    let mut patience = Patience::new();
+    match act {
+        Act::Reject(_) => {}
+        Act::Delay(time) => {
+            sleep(time).await;
+            write(stream, answer, &mut patience).await?;
+        }
+        Act::Drop => return Ok(Some(End::Closed)),
+        Act::Reset => return Ok(Some(End::Reset)),
+        Act::Half => {
+            write(stream, answer.get(..answer.len() / 2).unwrap_or_default(), &mut patience).await?;
+            return Ok(Some(End::Closed));
+        }
+        Act::Dribble(time) => {
+            for byte in answer {
+                write(stream, &[*byte], &mut patience).await?;
+                sleep(time).await;
+            }
+        }
+        Act::Silence => {}
+        Act::Garbage => write(stream, b"\x16\x03garbage\0\r\n", &mut patience).await?,
+    }
+    Ok(None)
+}
+
+impl Shared {
+    /// Counts messages whose answer was written.
+    fn take(&self, accepted: &[Accepted]) {
+        for message in accepted {
+            self.counts.messages.fetch_add(1, Ordering::Relaxed);
+            self.counts.recipients.fetch_add(u64::try_from(message.recipients).unwrap_or_default(), Ordering::Relaxed);
+            self.counts.bytes.fetch_add(u64::try_from(message.size).unwrap_or_default(), Ordering::Relaxed);
+            let id = message::id(&message.content);
+            let mut taken = self.taken();
+            taken.messages += 1;
+            match (self.config.remember, id) {
+                (Remember::Ids, Some(id)) => *taken.ids.entry(id.to_owned()).or_default() += 1,
+                (Remember::Runs, Some(id)) => taken.runs.take(id),
+                (_, None) => {}
             }
         }
     }
 }
 
-async fn write(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<()> {
+async fn write<S: AsyncWrite + Unpin>(stream: &mut S, bytes: &[u8], patience: &mut Patience) -> io::Result<()> {
     if bytes.is_empty() {
         return Ok(());
     }
-    timeout(IDLE, stream.write_all(bytes)).await?
+    let written = async {
+        stream.write_all(bytes).await?;
+        stream.flush().await
+    };
+    patience.limit(IDLE, written).await.map_err(|_| io::ErrorKind::TimedOut)?
 }
