@@ -24,6 +24,8 @@ pub enum Arrivals {
     Uniform,
     /// As from many clients who do not know of each other.
     Poisson,
+    /// At distances that are up to a tenth shorter or longer.
+    Jitter,
 }
 
 /// A time with a rate that stands or moves evenly.
@@ -264,6 +266,7 @@ impl Schedule {
         self.place += match self.arrivals {
             Arrivals::Uniform => 1.0,
             Arrivals::Poisson => gap(&mut self.random),
+            Arrivals::Jitter => self.random.f64().mul_add(0.2, 0.9),
         };
         Some(arrival)
     }

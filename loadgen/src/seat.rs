@@ -131,8 +131,12 @@ impl Seat {
             Ok(Err(class)) | Err(class) => return Err(lost(class)),
         };
         let now = room.now();
-        room.tally.borrow_mut().phase(Phase::Connect, now - opened);
         room.open.set(room.open.get() + 1);
+        {
+            let mut tally = room.tally.borrow_mut();
+            tally.phase(Phase::Connect, now - opened);
+            tally.most_open = tally.most_open.max(room.open.get());
+        }
         let good_for = room.job.per_connection.draw(&mut self.random);
         self.live = Some(Live {
             conn,

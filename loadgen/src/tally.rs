@@ -174,6 +174,8 @@ pub struct Tally {
     pub servers: Vec<Server>,
     /// TLS sessions, and how many of them were resumed.
     pub tls: (u64, u64),
+    /// Most connections that were open at one time; over several threads at most that.
+    pub most_open: u64,
     /// CPU time of the threads, and how long they lived.
     pub cpu: (Nanos, Nanos),
     slice: Slice,
@@ -193,6 +195,7 @@ impl Default for Tally {
             other_replies: 0,
             servers: Vec::new(),
             tls: (0, 0),
+            most_open: 0,
             cpu: (0, 0),
             slice: Slice::default(),
         }
@@ -390,6 +393,7 @@ impl Tally {
             }
         }
         self.tls = (self.tls.0 + other.tls.0, self.tls.1 + other.tls.1);
+        self.most_open += other.most_open;
         self.cpu = (self.cpu.0 + other.cpu.0, self.cpu.1 + other.cpu.1);
     }
 

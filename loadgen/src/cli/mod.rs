@@ -3,7 +3,9 @@
 //! Owns the commands and [`Exit`]. Each command is one file below. Refuses to end the process: `main.rs` does.
 
 mod exporter;
+mod http_load;
 mod limit;
+mod merge;
 mod output;
 mod press;
 mod sink;
@@ -11,6 +13,7 @@ mod target;
 
 use std::ffi::OsString;
 use std::fmt;
+use std::path::Path;
 
 use clap::{Parser, Subcommand};
 
@@ -63,6 +66,17 @@ enum Command {
     Http(Box<press::Arguments>),
     /// Be an SMTP server that counts what it takes and can be made ill.
     Sink(sink::Arguments),
+    /// Add up HdrHistogram logs of several generators.
+    Merge(merge::Merge),
+    /// Hold two reports against each other.
+    Compare(merge::Compare),
+    /// Take the command line of http_load, and print as it does.
+    #[command(name = "http_load", disable_help_flag = true)]
+    HttpLoad {
+        /// Its options, which may be cut short, and its file of URLs.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<String>,
+    },
 }
 
 /// Does what the arguments ask for.
@@ -70,6 +84,11 @@ enum Command {
 /// # Errors
 /// [`Exit`] with the code to end with.
 pub fn main(arguments: Vec<OsString>) -> Result<(), Exit> {
+    let called = arguments.first().and_then(|program| Path::new(program).file_name());
+    if called == Some("http_load".as_ref()) {
+        let words = arguments.iter().skip(1).map(|word| word.to_string_lossy().into_owned());
+        return http_load::http_load(words.collect());
+    }
     let given = arguments.iter().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
     let parsed = Arguments::try_parse_from(arguments).map_err(|error| {
         let code = if error.use_stderr() { Exit::USAGE } else { 0 };
@@ -80,6 +99,9 @@ pub fn main(arguments: Vec<OsString>) -> Result<(), Exit> {
         Command::Smtp(arguments) => press::press(*arguments, press::Default::Smtp, given),
         Command::Http(arguments) => press::press(*arguments, press::Default::Http, given),
         Command::Sink(arguments) => sink::sink(&arguments),
+        Command::Merge(arguments) => merge::merge(&arguments),
+        Command::Compare(arguments) => merge::compare(&arguments),
+        Command::HttpLoad { words } => http_load::http_load(words),
     }
 }
 

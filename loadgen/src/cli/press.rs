@@ -58,7 +58,7 @@ pub(super) struct Arguments {
     /// Closed load: so many sessions, each starts when it is done with what it did.
     #[arg(long, value_name = "N", help_heading = "Load")]
     sessions: Option<usize>,
-    /// How open arrivals lie: uniform or poisson.
+    /// How open arrivals lie: uniform, poisson or jitter.
     #[arg(long, value_name = "LAW", default_value = "uniform", help_heading = "Load")]
     arrivals: String,
     /// Sessions of an open load at one time.
@@ -386,7 +386,7 @@ type PaceOf = (Pace, usize, Option<String>, Option<Duration>);
 
 fn pace(arguments: &Arguments) -> Result<PaceOf, String> {
     let arrivals =
-        one_of(&arguments.arrivals, &[("uniform", Arrivals::Uniform), ("poisson", Arrivals::Poisson)])
+        one_of(&arguments.arrivals, &[("uniform", Arrivals::Uniform), ("poisson", Arrivals::Poisson), ("jitter", Arrivals::Jitter)])
             .map_err(|error| format!("--arrivals {}: {error}", arguments.arrivals))?;
     let profile = match (&arguments.rate, &arguments.profile) {
         (Some(text), _) => {

@@ -9,6 +9,7 @@ pub mod hlog;
 pub mod html;
 pub mod http_load;
 pub mod metrics;
+pub mod svg;
 pub mod text;
 pub mod verdict;
 
@@ -67,6 +68,8 @@ pub struct Report {
     pub replies: Vec<ReplyRow>,
     /// Replies of more kinds than are told apart.
     pub other_replies: u64,
+    /// Most connections that were open at one time; over several threads at most that.
+    pub most_open: u64,
     /// TLS sessions.
     pub tls_sessions: u64,
     /// And how many of them were resumed.
@@ -492,6 +495,7 @@ impl Report {
                 .collect(),
             replies: replies(tally),
             other_replies: tally.other_replies,
+            most_open: tally.most_open,
             tls_sessions: tally.tls.0,
             tls_resumed: tally.tls.1,
             servers,
