@@ -8,6 +8,7 @@ mod daemon;
 mod farm;
 #[cfg(test)]
 mod lab;
+mod load;
 mod postfix;
 mod probe;
 mod proxy;

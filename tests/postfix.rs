@@ -15,14 +15,14 @@ use checks::{CheckSpec, Kind, Reason, Stage};
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// A running instance, which stops and leaves nothing behind when it is dropped.
-struct Postfix {
+pub(crate) struct Postfix {
     folder: PathBuf,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
 }
 
 impl Postfix {
     /// Starts one; `extra` is more lines of main.cf.
-    fn start(name: &str, extra: &str) -> Self {
+    pub(crate) fn start(name: &str, extra: &str) -> Self {
         let folder = std::env::temp_dir().join(format!("postfix-{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(folder.join("etc")).unwrap();
@@ -72,7 +72,7 @@ impl Postfix {
         out.is_ok_and(|out| out.status.success())
     }
 
-    fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.folder.join("log")).unwrap_or_default()
     }
 

@@ -195,7 +195,12 @@ mod tests {
     fn a_message_keeps_all_but_what_is_made_fresh() {
         let text = b"From: a@example.com\nMessage-ID: <old@x>\nDate: today\nSubject: two\n  lines\nX-Loadgen-Id: 1\n\n.dot\nx\r\nlast";
         let stored = stored(text).unwrap();
-        assert_eq!(stored.header, b"From: a@example.com\r\nSubject: two\r\n  lines\r\n", "{}", stored.header.escape_ascii());
+        assert_eq!(
+            stored.header,
+            b"From: a@example.com\r\nSubject: two\r\n  lines\r\n",
+            "{}",
+            stored.header.escape_ascii()
+        );
         assert_eq!(stored.body, b".dot\r\nx\r\nlast\r\n", "{}", stored.body.escape_ascii());
         assert_eq!(stored.stuffed.unwrap().1, b"..dot\r\nx\r\nlast\r\n");
         assert_eq!(super::stored(b"no header at all"), None);

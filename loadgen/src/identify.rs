@@ -47,7 +47,9 @@ impl Identify {
                 "ehlo" => Ok(Self::Ehlo),
                 "cert" => Ok(Self::Certificate),
                 "none" => Ok(Self::Never),
-                _ => Err(format!("\"{text}\" is none of banner, ehlo, cert, banner:REGEX, reply:REGEX, header:NAME, none")),
+                _ => Err(format!(
+                    "\"{text}\" is none of banner, ehlo, cert, banner:REGEX, reply:REGEX, header:NAME, none"
+                )),
             },
             Some(("banner", pattern)) => regex(pattern).map(Self::BannerMatch),
             Some(("reply", pattern)) => regex(pattern).map(Self::ReplyMatch),

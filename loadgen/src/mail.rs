@@ -42,7 +42,8 @@ impl Law {
         let wrong = || format!("\"{text}\" is none of N, A..B, lognormal:MEDIAN,SIGMA, table:N=WEIGHT,…");
         if let Some(rest) = text.strip_prefix("lognormal:") {
             let (median, sigma) = rest.split_once(',').ok_or_else(wrong)?;
-            let sigma: f64 = sigma.trim().parse().ok().filter(|s| (0.0..=5.0).contains(s)).ok_or_else(wrong)?;
+            let sigma: f64 =
+                sigma.trim().parse().ok().filter(|s| (0.0..=5.0).contains(s)).ok_or_else(wrong)?;
             let median = number(median).ok_or_else(wrong)?;
             #[expect(clippy::cast_precision_loss, reason = "a size")]
             return Ok(Self::LogNormal(median as f64, sigma, MAX_SIZE.min(median.saturating_mul(1000))));
@@ -52,7 +53,10 @@ impl Law {
                 .split(',')
                 .map(|row| {
                     let (size, weight) = row.split_once('=')?;
-                    Some((number(size)?, weight.trim().parse::<f64>().ok().filter(|w| w.is_finite() && *w > 0.0)?))
+                    Some((
+                        number(size)?,
+                        weight.trim().parse::<f64>().ok().filter(|w| w.is_finite() && *w > 0.0)?,
+                    ))
                 })
                 .collect();
             return rows.map(Self::Table).ok_or_else(wrong);
@@ -76,7 +80,11 @@ impl Law {
                 // Box and Muller.
                 let normal =
                     (-2.0 * (1.0 - random.f64()).ln()).sqrt() * (std::f64::consts::TAU * random.f64()).cos();
-                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it saturates, as it should")]
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    clippy::cast_sign_loss,
+                    reason = "it saturates, as it should"
+                )]
                 let size = (median * (sigma * normal).exp()) as u64;
                 size.min(*most)
             }
@@ -210,7 +218,8 @@ impl MailPlan {
         let (mut body, mut stored) = (0, None);
         match &self.content {
             Content::Corpus(corpus) => {
-                let place = usize::try_from(number).unwrap_or_default().checked_rem(corpus.len()).unwrap_or_default();
+                let place =
+                    usize::try_from(number).unwrap_or_default().checked_rem(corpus.len()).unwrap_or_default();
                 stored = corpus.get(place);
                 draft.source = Some(place);
                 if let Some(stored) = stored {
@@ -263,7 +272,9 @@ impl MailPlan {
             _ => None,
         };
         match stored {
-            Some(Stored { header, stuffed: Some((stuffed_header, stuffed_body)), .. }) if form == Form::Dotted => {
+            Some(Stored { header, stuffed: Some((stuffed_header, stuffed_body)), .. })
+                if form == Form::Dotted =>
+            {
                 // The fresh fields come first and have no dots at the start of a line.
                 let fresh = draft.head.len().saturating_sub(header.len() + 2);
                 parts.push(draft.head.get(..fresh).unwrap_or_default());
@@ -350,7 +361,8 @@ mod tests {
     }
 
     fn content(plan: &MailPlan, number: u64, form: Form) -> (Vec<u8>, u64) {
-        let (store, mut draft, mut random) = (Store::new(1), Draft::default(), fastrand::Rng::with_seed(number));
+        let (store, mut draft, mut random) =
+            (Store::new(1), Draft::default(), fastrand::Rng::with_seed(number));
         let stamp = Stamp { number, micros: 5, date: "Mon, 23 Nov 2026 10:00:00 +0000" };
         plan.compose(&mut draft, stamp, &mut random);
         let mut parts = Vec::new();
@@ -406,9 +418,12 @@ mod tests {
     #[test]
     fn laws_are_read_and_kept() {
         let mut random = fastrand::Rng::with_seed(1);
-        for (text, low, high) in
-            [("5120", 5120, 5120), ("1..5", 1, 5), ("lognormal:8k,1", 1, 8_192_000), ("table:1k=1,2k=3", 1024, 2048)]
-        {
+        for (text, low, high) in [
+            ("5120", 5120, 5120),
+            ("1..5", 1, 5),
+            ("lognormal:8k,1", 1, 8_192_000),
+            ("table:1k=1,2k=3", 1024, 2048),
+        ] {
             let law = Law::parse(text).unwrap();
             for _ in 0..1000 {
                 assert!((low..=high).contains(&law.draw(&mut random)), "{text}");

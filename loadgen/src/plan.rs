@@ -90,13 +90,15 @@ impl Profile {
                 }
                 ("step", [ends, steps, time]) => {
                     let (from, to) = span(ends).ok_or_else(wrong)??;
-                    let steps: u32 = steps.parse().ok().filter(|n| (2..=1000).contains(n)).ok_or_else(wrong)?;
+                    let steps: u32 =
+                        steps.parse().ok().filter(|n| (2..=1000).contains(n)).ok_or_else(wrong)?;
                     let time = seconds(time)?;
                     let height = (to - from) / f64::from(steps - 1);
                     segments.extend((0..steps).map(|n| flat(f64::from(n).mul_add(height, from), time)));
                 }
                 ("spike", [base, peak, lasts, time]) => {
-                    let (base, peak, lasts, time) = (rate(base)?, rate(peak)?, seconds(lasts)?, seconds(time)?);
+                    let (base, peak, lasts, time) =
+                        (rate(base)?, rate(peak)?, seconds(lasts)?, seconds(time)?);
                     if lasts > time {
                         return Err(wrong());
                     }
@@ -224,8 +226,19 @@ impl Schedule {
         let segment = segments.next().unwrap_or(flat(0.0, 0.0));
         let mut random = fastrand::Rng::with_seed(seed);
         let place = if arrivals == Arrivals::Poisson { gap(&mut random) } else { 0.0 };
-        let mut schedule =
-            Self { segments, segment, before: 0.0, start: 0.0, arrivals, random, number: 0, place, stop, share, next: None };
+        let mut schedule = Self {
+            segments,
+            segment,
+            before: 0.0,
+            start: 0.0,
+            arrivals,
+            random,
+            number: 0,
+            place,
+            stop,
+            share,
+            next: None,
+        };
         schedule.next = schedule.advance();
         schedule
     }
@@ -256,7 +269,11 @@ impl Schedule {
             self.segment = self.segments.next()?;
         }
         let at = self.segment.when(self.place - self.before).mul_add(SECOND, self.start);
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "584 years fit; never negative")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "584 years fit; never negative"
+        )]
         let at = at as Nanos;
         if self.stop.time.is_some_and(|time| u128::from(at) >= time.as_nanos()) {
             return None;
@@ -330,7 +347,16 @@ mod tests {
 
     #[test]
     fn what_is_no_profile_is_named() {
-        for text in ["", "const:0/s,5s", "const:1/s", "ramp:5,1s", "step:1..2/s,1,5s", "spike:1/s,2/s,9s,5s", "x:1", "const:1/d,5s"] {
+        for text in [
+            "",
+            "const:0/s,5s",
+            "const:1/s",
+            "ramp:5,1s",
+            "step:1..2/s,1,5s",
+            "spike:1/s,2/s,9s,5s",
+            "x:1",
+            "const:1/d,5s",
+        ] {
             assert!(Profile::parse(text).is_err(), "{text}");
         }
         assert!(rate("-1").is_err() && rate("NaN").is_err() && rate("inf").is_err());

@@ -160,7 +160,8 @@ fn plan_row(job: &Job, arguments: Vec<String>, arrivals: u64, elapsed: Nanos) ->
     let open = matches!(job.pace, Pace::Open { .. });
     let mut targets: Vec<String> = job.targets.iter().map(|target| target.label.clone()).collect();
     targets.truncate(20);
-    let lasted = job.stop.time.map_or(elapsed as f64 / 1e9, |time| time.as_secs_f64().min(elapsed as f64 / 1e9));
+    let lasted =
+        job.stop.time.map_or(elapsed as f64 / 1e9, |time| time.as_secs_f64().min(elapsed as f64 / 1e9));
     PlanRow {
         model: if open { "open" } else { "closed" }.to_owned(),
         targets,

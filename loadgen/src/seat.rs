@@ -62,7 +62,14 @@ impl Seat {
     #[must_use]
     pub fn new(room: Rc<Room>, number: u64) -> Self {
         let random = fastrand::Rng::with_seed(room.job.seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        Self { room, patience: Patience::new(), live: None, draft: Draft::default(), command: Vec::new(), random }
+        Self {
+            room,
+            patience: Patience::new(),
+            live: None,
+            draft: Draft::default(),
+            command: Vec::new(),
+            random,
+        }
     }
 
     /// Does the arrival `number`.
@@ -73,7 +80,8 @@ impl Seat {
         };
         let idle = room.now();
         let unusable = self.live.as_ref().is_some_and(|live| {
-            live.origin != target.origin || (idle.saturating_sub(live.last) > 100_000_000 && live.conn.stale())
+            live.origin != target.origin
+                || (idle.saturating_sub(live.last) > 100_000_000 && live.conn.stale())
         });
         if unusable {
             self.leave().await;
@@ -187,7 +195,12 @@ impl Seat {
     pub(crate) async fn leave(&mut self) {
         let smtp = |plan: &SmtpPlan| !matches!(plan.end, End::Drop(_));
         let Some(live) = &self.live else { return };
-        let speaks = self.room.job.targets.iter().any(|target| target.origin == live.origin && target.speech == Speech::Smtp);
+        let speaks = self
+            .room
+            .job
+            .targets
+            .iter()
+            .any(|target| target.origin == live.origin && target.speech == Speech::Smtp);
         if speaks && smtp(&self.room.job.smtp) {
             self.quit().await;
         }

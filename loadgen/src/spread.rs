@@ -35,7 +35,12 @@ pub fn fit(rows: &[(u64, f64)]) -> Option<Fit> {
             skew = skew.max(off.abs() / wanted * 100.0);
         } else if count > 0 {
             // Somebody answered who must not: no chance at all.
-            return Some(Fit { chi_square: f64::MAX, degrees: degrees(expected), p_value: 0.0, skew: f64::MAX });
+            return Some(Fit {
+                chi_square: f64::MAX,
+                degrees: degrees(expected),
+                p_value: 0.0,
+                skew: f64::MAX,
+            });
         }
     }
     let degrees = degrees(expected);

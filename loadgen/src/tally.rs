@@ -309,7 +309,13 @@ impl Tally {
     }
 
     /// A reply. `text` is called for the first one of a kind only.
-    pub fn reply(&mut self, phase: Phase, code: u16, enhanced: Option<[u16; 3]>, text: impl FnOnce() -> String) {
+    pub fn reply(
+        &mut self,
+        phase: Phase,
+        code: u16,
+        enhanced: Option<[u16; 3]>,
+        text: impl FnOnce() -> String,
+    ) {
         let known = self
             .replies
             .iter_mut()
@@ -373,8 +379,10 @@ impl Tally {
             let Replies { phase, code, enhanced, count, text } = reply;
             self.reply(*phase, *code, *enhanced, || text.clone());
             let more = count - 1;
-            let known =
-                self.replies.iter_mut().find(|r| r.phase == *phase && r.code == *code && r.enhanced == *enhanced);
+            let known = self
+                .replies
+                .iter_mut()
+                .find(|r| r.phase == *phase && r.code == *code && r.enhanced == *enhanced);
             match known {
                 Some(known) => known.count += more,
                 None => self.other_replies += more,

@@ -36,7 +36,8 @@ pub fn client(ca_file: Option<&Path>, resume: Resume) -> Result<Arc<ClientConfig
             let certificates = CertificateDer::pem_file_iter(path).map_err(|error| trouble(&error))?;
             let mut roots = RootCertStore::empty();
             roots.add_parsable_certificates(certificates.filter_map(Result::ok));
-            let built = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build();
+            let built =
+                WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build();
             built.map_err(|error| trouble(&error))?
         }
     };
@@ -76,7 +77,10 @@ pub fn server_of(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, St
     server(chain, secret)
 }
 
-fn server(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<Arc<ServerConfig>, String> {
+fn server(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<Arc<ServerConfig>, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

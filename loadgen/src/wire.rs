@@ -131,14 +131,19 @@ impl Conn {
     /// # Errors
     /// [`Class::TlsFailed`], or what the network did; [`Class::Protocol`] where plain text waits to be taken for TLS's
     /// (CVE-2011-0411).
-    pub async fn secure(&mut self, config: &Arc<rustls::ClientConfig>, name: ServerName<'static>) -> Result<bool, Class> {
+    pub async fn secure(
+        &mut self,
+        config: &Arc<rustls::ClientConfig>,
+        name: ServerName<'static>,
+    ) -> Result<bool, Class> {
         if self.start < self.end {
             return Err(Class::Protocol);
         }
         let Stream::Plain(plain) = std::mem::replace(&mut self.stream, Stream::Gone) else {
             return Err(Class::TlsFailed);
         };
-        let stream = TlsConnector::from(Arc::clone(config)).connect(name, plain).await.map_err(|e| class(&e))?;
+        let stream =
+            TlsConnector::from(Arc::clone(config)).connect(name, plain).await.map_err(|e| class(&e))?;
         let resumed = stream.get_ref().1.handshake_kind() == Some(rustls::HandshakeKind::Resumed);
         self.stream = Stream::Tls(Box::new(stream));
         Ok(resumed)
@@ -224,7 +229,9 @@ impl Conn {
             }
         }
         if let Stream::Tls(tls) = &mut self.stream {
-            poll_fn(|context| Pin::new(&mut *tls).poll_flush(context)).await.map_err(|error| class(&error))?;
+            poll_fn(|context| Pin::new(&mut *tls).poll_flush(context))
+                .await
+                .map_err(|error| class(&error))?;
         }
         Ok(())
     }
@@ -267,7 +274,11 @@ impl Stream {
 
     fn poll_write(&mut self, context: &mut Context<'_>, parts: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         match self {
-            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(context, parts),
+            // The system takes a single part at less than the price of a list of one.
+            Self::Plain(stream) => match parts {
+                [part] => Pin::new(stream).poll_write(context, part),
+                parts => Pin::new(stream).poll_write_vectored(context, parts),
+            },
             Self::Tls(stream) => Pin::new(stream).poll_write_vectored(context, parts),
             Self::Gone => Poll::Ready(Err(ErrorKind::NotConnected.into())),
         }

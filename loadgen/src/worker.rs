@@ -16,8 +16,8 @@ use std::task::{Poll, Waker};
 use std::time::{Duration, Instant, SystemTime};
 
 use rustix::time::{
-    ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, clock_gettime, timerfd_create,
-    timerfd_settime,
+    ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, clock_gettime,
+    timerfd_create, timerfd_settime,
 };
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::{Builder, LocalOptions};
@@ -34,7 +34,7 @@ use crate::tally::{Slice, Span, Tally, Waited};
 use crate::trace::Numbers;
 
 /// Arrivals that are due within this time are started together: a timer for each would cost more than the request.
-const TOGETHER: Duration = Duration::from_micros(100);
+const TOGETHER: Duration = Duration::from_micros(250);
 const SECOND: Nanos = 1_000_000_000;
 
 /// What the run shall do.
@@ -157,7 +157,6 @@ pub struct Room {
     order: watch::Receiver<Order>,
 }
 
-
 /// Where an idle seat is called.
 #[derive(Default)]
 struct Bell {
@@ -202,7 +201,8 @@ struct Task {
 impl Room {
     /// Nanoseconds since the start of the run; 0 before it.
     pub(crate) fn now(&self) -> Nanos {
-        Nanos::try_from(Instant::now().saturating_duration_since(self.shared.begin).as_nanos()).unwrap_or(Nanos::MAX)
+        Nanos::try_from(Instant::now().saturating_duration_since(self.shared.begin).as_nanos())
+            .unwrap_or(Nanos::MAX)
     }
 
     /// Microseconds since 1970, and that for Date.
@@ -425,7 +425,8 @@ impl Room {
         let slice = tally.cut_slice(self.open.get());
         let names = tally.servers.iter().map(|server| server.name.clone()).collect();
         // Whoever has stopped listening has seen enough.
-        let _ = news.send(News::Second(usize::try_from(self.index).unwrap_or_default(), Box::new(slice), names));
+        let _ =
+            news.send(News::Second(usize::try_from(self.index).unwrap_or_default(), Box::new(slice), names));
     }
 }
 
@@ -519,7 +520,8 @@ async fn run(job: &Arc<Job>, shared: &Arc<Shared>, thread: Thread) {
             _ = order.wait_for(|order| *order != Order::Run) => {}
         }
         room.ended.set(true);
-        let stop = job.stop.time.map_or(Nanos::MAX, |time| Nanos::try_from(time.as_nanos()).unwrap_or(Nanos::MAX));
+        let stop =
+            job.stop.time.map_or(Nanos::MAX, |time| Nanos::try_from(time.as_nanos()).unwrap_or(Nanos::MAX));
         room.count_unsent(room.now().min(stop));
         for bell in room.idle.borrow_mut().drain(..) {
             bell.ring(Given::End);

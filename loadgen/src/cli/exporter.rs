@@ -21,14 +21,17 @@ pub(super) struct Exporter {
 
 impl Exporter {
     pub(super) fn start(address: SocketAddr, run: &str) -> Result<Self, String> {
-        let listener = TcpListener::bind(address).map_err(|error| format!("--prometheus {address}: {error}"))?;
+        let listener =
+            TcpListener::bind(address).map_err(|error| format!("--prometheus {address}: {error}"))?;
         let sums = metrics::Sums::new(run);
         let page = Arc::new(Mutex::new(sums.render()));
         let shared = Arc::clone(&page);
         let serve = move || {
             for stream in listener.incoming() {
                 let Ok(mut stream) = stream else { continue };
-                let _ = stream.set_read_timeout(Some(PATIENCE)).and_then(|()| stream.set_write_timeout(Some(PATIENCE)));
+                let _ = stream
+                    .set_read_timeout(Some(PATIENCE))
+                    .and_then(|()| stream.set_write_timeout(Some(PATIENCE)));
                 let mut request = [0; 2048];
                 let length = stream.read(&mut request).unwrap_or_default();
                 let request = request.get(..length).unwrap_or_default();
@@ -45,7 +48,10 @@ impl Exporter {
             }
         };
         // It ends with the process.
-        std::thread::Builder::new().name("prometheus".to_owned()).spawn(serve).map_err(|error| error.to_string())?;
+        std::thread::Builder::new()
+            .name("prometheus".to_owned())
+            .spawn(serve)
+            .map_err(|error| error.to_string())?;
         Ok(Self { page, sums })
     }
 }

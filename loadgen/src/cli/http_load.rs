@@ -32,8 +32,19 @@ One end specifier, either -fetches or -seconds, is required.";
 
 /// In the order in which they are compared.
 const OPTIONS: [&str; 13] = [
-    "-checksum", "-throttle", "-Throttle", "-verbose", "-timeout", "-jitter", "-parallel", "-rate", "-fetches",
-    "-seconds", "-sip", "-cipher", "-proxy",
+    "-checksum",
+    "-throttle",
+    "-Throttle",
+    "-verbose",
+    "-timeout",
+    "-jitter",
+    "-parallel",
+    "-rate",
+    "-fetches",
+    "-seconds",
+    "-sip",
+    "-cipher",
+    "-proxy",
 ];
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -63,8 +74,12 @@ fn parse(arguments: &[String]) -> Result<Asked, String> {
             "-checksum" => asked.checksum = true,
             "-verbose" => asked.verbose = true,
             "-jitter" => asked.jitter = true,
-            "-throttle" => return Err("-throttle is not supported: `tc qdisc ... tbf` slows down any client".to_owned()),
-            "-Throttle" => return Err("-Throttle is not supported: `tc qdisc ... tbf` slows down any client".to_owned()),
+            "-throttle" => {
+                return Err("-throttle is not supported: `tc qdisc ... tbf` slows down any client".to_owned());
+            }
+            "-Throttle" => {
+                return Err("-Throttle is not supported: `tc qdisc ... tbf` slows down any client".to_owned());
+            }
             _ => {
                 let value = words.next().ok_or_else(|| format!("{option} needs a value"))?;
                 let number = || {
@@ -239,19 +254,37 @@ mod tests {
         let asked = read("-p 20 -f 300 urls").unwrap();
         assert_eq!((asked.parallel, asked.fetches, asked.file.as_str()), (Some(20), Some(300), "urls"));
         let asked = read("-r 600 -j -s 30 -c -v -ti 5 -si sips -ci x -pr p:8 urls").unwrap();
-        assert_eq!((asked.rate, asked.jitter, asked.seconds, asked.timeout), (Some(600), true, Some(30), Some(5)));
+        assert_eq!(
+            (asked.rate, asked.jitter, asked.seconds, asked.timeout),
+            (Some(600), true, Some(30), Some(5))
+        );
         assert!(asked.checksum && asked.verbose);
-        assert_eq!((asked.sip.as_deref(), asked.cipher.as_deref(), asked.proxy.as_deref()), (Some("sips"), Some("x"), Some("p:8")));
+        assert_eq!(
+            (asked.sip.as_deref(), asked.cipher.as_deref(), asked.proxy.as_deref()),
+            (Some("sips"), Some("x"), Some("p:8"))
+        );
         // The last one given wins.
         let asked = read("-parallel 2 -rate 3 -fetches 4 -seconds 5 u").unwrap();
-        assert_eq!((asked.parallel, asked.rate, asked.fetches, asked.seconds), (None, Some(3), None, Some(5)));
+        assert_eq!(
+            (asked.parallel, asked.rate, asked.fetches, asked.seconds),
+            (None, Some(3), None, Some(5))
+        );
     }
 
     #[test]
     fn what_it_would_refuse_is_refused() {
         for line in [
-            "urls", "-p 5 urls", "-f 5 urls", "-p 0 -f 1 urls", "-p 5 -f 5", "-p 5 -j -s 1 urls", "-x -p 5 -f 5 urls",
-            "-p x -f 1 urls", "-t -p 5 -f 5 urls", "-p 5 -f 5 a b", "-parallelx 5 -f 5 urls",
+            "urls",
+            "-p 5 urls",
+            "-f 5 urls",
+            "-p 0 -f 1 urls",
+            "-p 5 -f 5",
+            "-p 5 -j -s 1 urls",
+            "-x -p 5 -f 5 urls",
+            "-p x -f 1 urls",
+            "-t -p 5 -f 5 urls",
+            "-p 5 -f 5 a b",
+            "-parallelx 5 -f 5 urls",
         ] {
             assert!(read(line).is_err(), "{line}");
         }

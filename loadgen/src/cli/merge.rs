@@ -90,7 +90,10 @@ pub(super) fn compare(arguments: &Compare) -> Result<(), Exit> {
     }
     let _ = std::io::stdout().write_all(out.as_bytes());
     if !old.generator.saturated.is_empty() || !new.generator.saturated.is_empty() {
-        return Err(Exit::new(Exit::SATURATED, "a generator was saturated in one of the runs: the comparison is void"));
+        return Err(Exit::new(
+            Exit::SATURATED,
+            "a generator was saturated in one of the runs: the comparison is void",
+        ));
     }
     if failed { Err(Exit::new(Exit::FAILED, "")) } else { Ok(()) }
 }

@@ -17,6 +17,8 @@ use std::path::Path;
 
 use clap::{Parser, Subcommand};
 
+use crate::report::Report;
+
 /// How a command ended that did not succeed.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Exit {
@@ -52,7 +54,12 @@ impl Exit {
 }
 
 #[derive(Debug, Parser)]
-#[command(name = "smtp-loadgen", version, about = "Press on a farm of mail servers, with honest latency", max_term_width = 100)]
+#[command(
+    name = "smtp-loadgen",
+    version,
+    about = "Press on a farm of mail servers, with honest latency",
+    max_term_width = 100
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -96,13 +103,30 @@ pub fn main(arguments: Vec<OsString>) -> Result<(), Exit> {
         Exit { code, message: String::new() }
     })?;
     match parsed.command {
-        Command::Smtp(arguments) => press::press(*arguments, press::Default::Smtp, given),
-        Command::Http(arguments) => press::press(*arguments, press::Default::Http, given),
+        Command::Smtp(arguments) => press::press(&arguments, press::Default::Smtp, given),
+        Command::Http(arguments) => press::press(&arguments, press::Default::Http, given),
         Command::Sink(arguments) => sink::sink(&arguments),
         Command::Merge(arguments) => merge::merge(&arguments),
         Command::Compare(arguments) => merge::compare(&arguments),
         Command::HttpLoad { words } => http_load::http_load(words),
     }
+}
+
+/// What `smtp` or `http` with these words comes to, and the exit code. Shows nothing, and stores no report.
+///
+/// # Errors
+/// [`Exit`] when it did not come to a report.
+pub fn rehearse(words: &[&str]) -> Result<(Report, u8), Exit> {
+    let given: Vec<String> = words.iter().map(|&word| word.to_owned()).collect();
+    let words = std::iter::once("smtp-loadgen").chain(words.iter().copied());
+    let parsed = Arguments::try_parse_from(words).map_err(Exit::usage)?;
+    let (report, complaints) = match parsed.command {
+        Command::Smtp(arguments) => press::perform(&arguments, press::Default::Smtp, given)?,
+        Command::Http(arguments) => press::perform(&arguments, press::Default::Http, given)?,
+        _ => return Err(Exit::usage("only smtp and http come to a report")),
+    };
+    let code = press::verdict(&report, &complaints).map_or_else(|exit| exit.code, |()| 0);
+    Ok((report, code))
 }
 
 /// Reads one of a few words.
@@ -112,4 +136,15 @@ pub(crate) fn one_of<T: Clone>(text: &str, words: &[(&str, T)]) -> Result<T, Str
         let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
         format!("it is one of {}", words.join(", "))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_contradicts_itself_nowhere() {
+        Arguments::command().debug_assert();
+    }
 }

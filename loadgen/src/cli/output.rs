@@ -13,6 +13,7 @@ use crate::report::{Report, csv, hlog};
 use crate::run::{Arrived, Second, Watch};
 
 #[derive(Debug, clap::Args)]
+#[group(id = "output")]
 pub(super) struct Arguments {
     /// The report as JSON (schema smtp-loadgen/1); - is standard output.
     #[arg(long, value_name = "FILE", help_heading = "Output")]
@@ -60,7 +61,11 @@ impl Arguments {
         for path in [&self.json, &self.html].into_iter().flatten() {
             // Its content comes in the end; that it can be written is known now.
             if path.as_os_str() != "-" {
-                File::options().append(true).create(true).open(path).map_err(|error| format!("{}: {error}", path.display()))?;
+                File::options()
+                    .append(true)
+                    .create(true)
+                    .open(path)
+                    .map_err(|error| format!("{}: {error}", path.display()))?;
             }
         }
         if let Some(address) = self.prometheus {
@@ -70,7 +75,9 @@ impl Arguments {
         match self.progress.as_str() {
             "none" => {}
             "auto" if terminal => watchers.push(Box::new(Moving)),
-            "auto" | "plain" => watchers.push(Box::new(Plain { every: if self.progress == "auto" { 10 } else { 1 } })),
+            "auto" | "plain" => {
+                watchers.push(Box::new(Plain { every: if self.progress == "auto" { 10 } else { 1 } }))
+            }
             other => return Err(format!("--progress {other}: it is one of auto, plain, none")),
         }
         Ok(watchers)
@@ -156,7 +163,8 @@ impl Watch for Log {
     #[expect(clippy::cast_precision_loss, reason = "seconds of a run")]
     fn second(&mut self, second: &Second) -> Result<(), String> {
         if !self.begun {
-            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+            let now =
+                SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
             self.file.put(&hlog::head(&self.run, now - 1.0))?;
             self.begun = true;
         }

@@ -17,7 +17,6 @@ use crate::mail::{Content, Law, MailPlan};
 use crate::plan::{Arrivals, Profile, Share, Stop, rate, time};
 use crate::report::Report;
 use crate::report::text;
-use crate::report::verdict::Threshold;
 use crate::run::{Setting, Watch, run};
 use crate::smtp::opening::{Login, Mechanism};
 use crate::smtp::{Chunking, End, Hello, Pipeline, Rset, Security, SmtpPlan};
@@ -231,13 +230,26 @@ const PHASES: [(&str, Phase); 9] = [
     ("data", Phase::Data),
 ];
 
-/// Presses.
-pub(super) fn press(arguments: Arguments, default: Default, given: Vec<String>) -> Result<(), Exit> {
+/// Presses, shows and stores what came of it.
+pub(super) fn press(arguments: &Arguments, default: Default, given: Vec<String>) -> Result<(), Exit> {
+    let (report, mut complaints) = perform(arguments, default, given)?;
+    // Whoever has stopped reading misses it; the exit code tells the end.
+    let _ = std::io::stdout().write_all(text::render(&report).as_bytes());
+    complaints.extend(arguments.output.store(&report));
+    verdict(&report, &complaints)
+}
+
+/// Presses. Gives a judged report, and what could not be written meanwhile.
+pub(super) fn perform(
+    arguments: &Arguments,
+    default: Default,
+    given: Vec<String>,
+) -> Result<(Report, Vec<String>), Exit> {
     let thresholds = arguments.output.thresholds().map_err(Exit::usage)?;
-    let identify = identify(&arguments, default).map_err(Exit::usage)?;
+    let identify = identify(arguments, default).map_err(Exit::usage)?;
     let expected = expected(arguments.expect.as_deref()).map_err(Exit::usage)?;
     let start_at = arguments.start_at.as_deref().map(instant).transpose().map_err(Exit::usage)?;
-    let (job, rate) = job(&arguments, default, identify).map_err(Exit::usage)?;
+    let (job, rate) = job(arguments, default, identify).map_err(Exit::usage)?;
     super::limit::raise(job.sessions + 64 + job.threads * 8);
     let watchers: Vec<Box<dyn Watch>> = arguments.output.watchers(&job.mail.run).map_err(Exit::system)?;
     let arrivals = arguments.output.trace().map_err(Exit::system)?;
@@ -245,21 +257,8 @@ pub(super) fn press(arguments: Arguments, default: Default, given: Vec<String>) 
     let ran = run(job, setting).map_err(Exit::system)?;
     let mut report = ran.report;
     report.plan.rate = rate;
-    finish(report, &thresholds, &arguments.output, ran.complaints)
-}
-
-/// Judges, shows and stores a report.
-pub(super) fn finish(
-    mut report: Report,
-    thresholds: &[Threshold],
-    output: &super::output::Arguments,
-    mut complaints: Vec<String>,
-) -> Result<(), Exit> {
     report.thresholds = thresholds.iter().map(|threshold| threshold.judge(&report)).collect();
-    // Whoever has stopped reading misses it; the exit code tells the end.
-    let _ = std::io::stdout().write_all(text::render(&report).as_bytes());
-    complaints.extend(output.store(&report));
-    verdict(&report, &complaints)
+    Ok((report, ran.complaints))
 }
 
 /// The exit code of a report.
@@ -271,7 +270,10 @@ pub(super) fn verdict(report: &Report, complaints: &[String]) -> Result<(), Exit
         return Err(Exit::new(Exit::INTERRUPTED, "interrupted: this is part of a run"));
     }
     if !report.generator.saturated.is_empty() {
-        return Err(Exit::new(Exit::SATURATED, "the generator was the limit: more sessions do not help, more machines do"));
+        return Err(Exit::new(
+            Exit::SATURATED,
+            "the generator was the limit: more sessions do not help, more machines do",
+        ));
     }
     if report.thresholds.iter().any(|row| !row.passed) {
         return Err(Exit::new(Exit::FAILED, ""));
@@ -338,14 +340,20 @@ fn job(arguments: &Arguments, default: Default, identify: Identify) -> Result<(J
         (Ok(index), Ok(of)) if (1..=of).contains(&index) && of <= 10_000 => Share { index: index - 1, of },
         _ => return Err(format!("--worker {}: it is I/N with I from 1 to N", arguments.worker)),
     };
-    let mut stop =
-        Stop { count: arguments.messages, time: arguments.duration.as_deref().map(time).transpose()?.or(length) };
+    let mut stop = Stop {
+        count: arguments.messages,
+        time: arguments.duration.as_deref().map(time).transpose()?.or(length),
+    };
     if stop == Stop::default() {
         stop.time = Some(DEFAULT_DURATION);
     }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = arguments.threads.unwrap_or(cores).clamp(1, sessions.max(1)).min(256);
-    let run_id = format!("{:08x}", SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_micros() & 0xffff_ffff);
+    let run_id = format!(
+        "{:08x}",
+        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_micros()
+            & 0xffff_ffff
+    );
     // Without a word for it, HTTP keeps its connections and SMTP does what mail servers do with theirs.
     let per_connection = match (&arguments.messages_per_conn, default) {
         (Some(law), _) => Law::parse(law)?,
@@ -385,9 +393,11 @@ fn job(arguments: &Arguments, default: Default, identify: Identify) -> Result<(J
 type PaceOf = (Pace, usize, Option<String>, Option<Duration>);
 
 fn pace(arguments: &Arguments) -> Result<PaceOf, String> {
-    let arrivals =
-        one_of(&arguments.arrivals, &[("uniform", Arrivals::Uniform), ("poisson", Arrivals::Poisson), ("jitter", Arrivals::Jitter)])
-            .map_err(|error| format!("--arrivals {}: {error}", arguments.arrivals))?;
+    let arrivals = one_of(
+        &arguments.arrivals,
+        &[("uniform", Arrivals::Uniform), ("poisson", Arrivals::Poisson), ("jitter", Arrivals::Jitter)],
+    )
+    .map_err(|error| format!("--arrivals {}: {error}", arguments.arrivals))?;
     let profile = match (&arguments.rate, &arguments.profile) {
         (Some(text), _) => {
             let rate = rate(text)?;
@@ -435,20 +445,28 @@ fn smtp(arguments: &Arguments, lmtp: bool) -> Result<SmtpPlan, String> {
     let hello = match (&arguments.hello, lmtp) {
         (None, true) => Hello::Lhlo,
         (None, false) => Hello::Ehlo,
-        (Some(text), _) => one_of(text, &[("ehlo", Hello::Ehlo), ("helo", Hello::Helo), ("lhlo", Hello::Lhlo)])
-            .map_err(named("--hello", text))?,
+        (Some(text), _) => {
+            one_of(text, &[("ehlo", Hello::Ehlo), ("helo", Hello::Helo), ("lhlo", Hello::Lhlo)])
+                .map_err(named("--hello", text))?
+        }
     };
     let security = one_of(
         &arguments.starttls,
-        &[("off", Security::Off), ("opportunistic", Security::Opportunistic), ("required", Security::Required)],
+        &[
+            ("off", Security::Off),
+            ("opportunistic", Security::Opportunistic),
+            ("required", Security::Required),
+        ],
     )
     .map_err(named("--starttls", &arguments.starttls))?;
     if hello == Hello::Helo && security == Security::Required {
         return Err("--hello helo has no STARTTLS, yet --starttls required asks for it".to_owned());
     }
-    let pipeline =
-        one_of(&arguments.pipeline, &[("off", Pipeline::Off), ("auto", Pipeline::Auto), ("force", Pipeline::Force)])
-            .map_err(named("--pipeline", &arguments.pipeline))?;
+    let pipeline = one_of(
+        &arguments.pipeline,
+        &[("off", Pipeline::Off), ("auto", Pipeline::Auto), ("force", Pipeline::Force)],
+    )
+    .map_err(named("--pipeline", &arguments.pipeline))?;
     let (how, chunk) = arguments.bdat.split_once(':').unwrap_or((&arguments.bdat, "0"));
     let chunking =
         one_of(how, &[("off", Chunking::Off), ("auto", Chunking::Auto), ("required", Chunking::Required)])
@@ -494,7 +512,8 @@ fn logins(arguments: &Arguments) -> Result<Vec<Login>, String> {
         .auth
         .as_deref()
         .map(|text| {
-            let words = [("plain", Mechanism::Plain), ("login", Mechanism::Login), ("xoauth2", Mechanism::Xoauth2)];
+            let words =
+                [("plain", Mechanism::Plain), ("login", Mechanism::Login), ("xoauth2", Mechanism::Xoauth2)];
             one_of(text, &words).map_err(|error| format!("--auth {text}: {error}"))
         })
         .transpose()?;
@@ -531,10 +550,14 @@ fn mail(arguments: &Arguments, run: String) -> Result<MailPlan, String> {
     };
     if let Some(stranger) = to.iter().find(|to| !is_harmless_recipient(to) && !owned(to)) {
         let domain = stranger.rsplit_once('@').map_or("", |(_, domain)| domain);
-        return Err(format!("<{stranger}> may be somebody's; if the domain is yours, say --i-own-domain {domain}"));
+        return Err(format!(
+            "<{stranger}> may be somebody's; if the domain is yours, say --i-own-domain {domain}"
+        ));
     }
     let recipients = Law::parse(&arguments.recipients)?;
-    if matches!(recipients, Law::Fixed(0) | Law::Uniform(0, _)) || matches!(recipients, Law::Fixed(n) | Law::Uniform(_, n) if n > 100_000) {
+    if matches!(recipients, Law::Fixed(0) | Law::Uniform(0, _))
+        || matches!(recipients, Law::Fixed(n) | Law::Uniform(_, n) if n > 100_000)
+    {
         return Err("--recipients: at least 1, at most 100000".to_owned());
     }
     let size = Law::parse(&arguments.size).map_err(|error| format!("--size: {error}"))?;
@@ -561,7 +584,9 @@ fn people(given: &[String]) -> Result<Vec<String>, String> {
         if let Some(bare) = bare {
             *address = bare.to_owned();
         }
-        if address.chars().any(|c| c.is_control() || c.is_whitespace() || matches!(c, '<' | '>')) || address.len() > 512 {
+        if address.chars().any(|c| c.is_control() || c.is_whitespace() || matches!(c, '<' | '>'))
+            || address.len() > 512
+        {
             return Err(format!("\"{}\" is no address", address.escape_debug()));
         }
     }
@@ -569,7 +594,8 @@ fn people(given: &[String]) -> Result<Vec<String>, String> {
 }
 
 fn wire(arguments: &Arguments) -> Result<WirePlan, String> {
-    let addresses = |given: &Option<String>| match given.as_deref().map(|text| (text, text.strip_prefix('@'))) {
+    let addresses = |given: &Option<String>| match given.as_deref().map(|text| (text, text.strip_prefix('@')))
+    {
         None => Ok(Vec::new()),
         Some((_, Some(file))) => target::addresses(&list(Path::new(file))?.join(",")),
         Some((text, None)) => target::addresses(text),
@@ -579,7 +605,8 @@ fn wire(arguments: &Arguments) -> Result<WirePlan, String> {
         .as_deref()
         .map(|text| {
             use checks::proxy_header::Version;
-            one_of(text, &[("v1", Version::V1), ("v2", Version::V2)]).map_err(|error| format!("--proxy {text}: {error}"))
+            one_of(text, &[("v1", Version::V1), ("v2", Version::V2)])
+                .map_err(|error| format!("--proxy {text}: {error}"))
         })
         .transpose()?;
     Ok(WirePlan {

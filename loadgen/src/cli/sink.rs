@@ -64,7 +64,8 @@ pub(super) fn sink(arguments: &Arguments) -> Result<(), Exit> {
     let config = config(arguments).map_err(Exit::usage)?;
     let limit = arguments.duration.as_deref().map(crate::plan::time).transpose().map_err(Exit::usage)?;
     super::limit::raise(arguments.max_sessions + 64);
-    let threads = arguments.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let threads =
+        arguments.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let served = Served::start(arguments.listen, config, threads.clamp(1, 256))
         .map_err(|error| Exit::system(format!("cannot listen on {}: {error}", arguments.listen)))?;
     // Scripts wait for this line.
@@ -73,8 +74,10 @@ pub(super) fn sink(arguments: &Arguments) -> Result<(), Exit> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Exit::system)?;
     let end = limit.map(|limit| Instant::now() + limit);
     runtime.block_on(async {
-        let (mut interrupt, mut terminate) =
-            (signal(SignalKind::interrupt()).map_err(Exit::system)?, signal(SignalKind::terminate()).map_err(Exit::system)?);
+        let (mut interrupt, mut terminate) = (
+            signal(SignalKind::interrupt()).map_err(Exit::system)?,
+            signal(SignalKind::terminate()).map_err(Exit::system)?,
+        );
         loop {
             tokio::select! {
                 _ = interrupt.recv() => return Ok(()),
@@ -108,7 +111,8 @@ fn config(arguments: &Arguments) -> Result<SinkConfig, String> {
         "off" => None,
         "made" => Some(Secret(tls::made_server(&arguments.hostname)?)),
         files => {
-            let (certificate, key) = files.split_once(',').ok_or("--starttls: it is off, made or CERT.pem,KEY.pem")?;
+            let (certificate, key) =
+                files.split_once(',').ok_or("--starttls: it is off, made or CERT.pem,KEY.pem")?;
             Some(Secret(tls::server_of(certificate.as_ref(), key.as_ref())?))
         }
     };

@@ -90,7 +90,8 @@ impl Reading<'_> {
             ));
         }
         let name = self.tls_name.unwrap_or(&host).to_owned();
-        let name = ServerName::try_from(name.clone()).map_err(|_| format!("\"{name}\" is no name for TLS"))?;
+        let name =
+            ServerName::try_from(name.clone()).map_err(|_| format!("\"{name}\" is no name for TLS"))?;
         let speech = if scheme.starts_with("http") {
             let request = Request::get((&authority, &path), self.agent, self.headers, self.version)?;
             Speech::Http(request)
@@ -98,7 +99,14 @@ impl Reading<'_> {
             Speech::Smtp
         };
         let security = if matches!(scheme.as_str(), "smtps" | "https") { Secure::Yes } else { Secure::No };
-        Ok(Target { label: format!("{scheme}://{authority}{}", if path == "/" { "" } else { &path }), addresses, name, security, speech, origin: 0 })
+        Ok(Target {
+            label: format!("{scheme}://{authority}{}", if path == "/" { "" } else { &path }),
+            addresses,
+            name,
+            security,
+            speech,
+            origin: 0,
+        })
     }
 }
 
@@ -168,23 +176,41 @@ mod tests {
     use super::*;
 
     fn read(text: &str, owned: &[String]) -> Result<Target, String> {
-        let reading =
-            Reading { scheme: "smtp", agent: "x", headers: &[], version: Version::Keep, owned, tls_name: None };
+        let reading = Reading {
+            scheme: "smtp",
+            agent: "x",
+            headers: &[],
+            version: Version::Keep,
+            owned,
+            tls_name: None,
+        };
         reading.read(text)
     }
 
     #[test]
     fn targets_are_read_and_strangers_refused() {
         for (text, address) in [
-            ("smtp://127.0.0.1:2525", "127.0.0.1:2525"), ("127.0.0.1", "127.0.0.1:25"), ("smtps://[::1]", "[::1]:465"),
-            ("lmtp://10.0.0.1:24", "10.0.0.1:24"), ("http://127.0.0.1:8088/a?b#c", "127.0.0.1:8088"),
+            ("smtp://127.0.0.1:2525", "127.0.0.1:2525"),
+            ("127.0.0.1", "127.0.0.1:25"),
+            ("smtps://[::1]", "[::1]:465"),
+            ("lmtp://10.0.0.1:24", "10.0.0.1:24"),
+            ("http://127.0.0.1:8088/a?b#c", "127.0.0.1:8088"),
             ("https://[fd00::1]:8443", "[fd00::1]:8443"),
         ] {
             assert_eq!(read(text, &[]).unwrap().addresses, [address.parse().unwrap()], "{text}");
         }
-        let Speech::Http(request) = read("http://127.0.0.1:8088/a?b#c", &[]).unwrap().speech else { panic!() };
+        let Speech::Http(request) = read("http://127.0.0.1:8088/a?b#c", &[]).unwrap().speech else {
+            panic!()
+        };
         assert!(request.bytes.starts_with(b"GET /a?b HTTP/1.1\r\nHost: 127.0.0.1:8088\r\n"));
-        for text in ["ftp://127.0.0.1", "smtp://", "smtp://127.0.0.1:x", "smtp://a@127.0.0.1", "smtp://[::1", "8.8.8.8"] {
+        for text in [
+            "ftp://127.0.0.1",
+            "smtp://",
+            "smtp://127.0.0.1:x",
+            "smtp://a@127.0.0.1",
+            "smtp://[::1",
+            "8.8.8.8",
+        ] {
             assert!(read(text, &[]).is_err(), "{text}");
         }
         assert!(read("8.8.8.8", &["8.8.8.8".to_owned()]).is_ok());
@@ -196,7 +222,18 @@ mod tests {
         let all: Vec<String> = all.iter().map(ToString::to_string).collect();
         assert_eq!(
             all,
-            ["10.0.0.1", "10.0.0.254", "10.0.0.255", "10.0.1.0", "10.0.1.1", "10.2.0.0", "10.2.0.1", "10.2.0.2", "10.2.0.3", "::1"]
+            [
+                "10.0.0.1",
+                "10.0.0.254",
+                "10.0.0.255",
+                "10.0.1.0",
+                "10.0.1.1",
+                "10.2.0.0",
+                "10.2.0.1",
+                "10.2.0.2",
+                "10.2.0.3",
+                "::1"
+            ]
         );
         for text in ["x", "10.0.0.2-10.0.0.1", "10.0.0.1-::1", "10.0.0.0/33", "10.0.0.0/8", "::/0"] {
             assert!(addresses(text).is_err(), "{text}");

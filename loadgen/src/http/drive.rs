@@ -13,6 +13,9 @@ use crate::job::Target;
 use crate::seat::Seat;
 use crate::words::{Class, Phase, Trouble};
 
+/// How many times the limit of a read a whole answer may take.
+const DRIBBLE: u128 = 10;
+
 impl Seat {
     /// Does one arrival of HTTP. Says how many bytes of body came.
     pub(crate) async fn http(&mut self, target: &Target, request: &Request) -> Result<u64, Trouble> {
@@ -36,6 +39,10 @@ impl Seat {
             let phase = if first.is_some() { Phase::Transaction } else { Phase::FirstByte };
             let lost = |class| Trouble::lost(phase, class);
             match self.fill(MAX_HEAD).await {
+                // Each read has its limit, as with http_load; a server that dribbles has this one.
+                Ok(_) if u128::from(room.now() - begin) > DRIBBLE * room.job.timeout.as_nanos() => {
+                    return Err(lost(Class::Timeout));
+                }
                 Ok(_) => {}
                 Err(Class::Closed) if response.ends_with_connection() => break,
                 Err(class) => return Err(lost(class)),

@@ -65,7 +65,12 @@ impl Request {
     ///
     /// # Errors
     /// Where something cannot be said.
-    pub fn get((host, path): (&str, &str), agent: &str, headers: &[String], version: Version) -> Result<Self, String> {
+    pub fn get(
+        (host, path): (&str, &str),
+        agent: &str,
+        headers: &[String],
+        version: Version,
+    ) -> Result<Self, String> {
         let mut text = String::new();
         let plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
         if !plain(host) || !plain(path) || !path.starts_with('/') {

@@ -114,7 +114,9 @@ impl Response {
         let length = match parsed.parse(input) {
             Ok(httparse::Status::Complete(length)) => length,
             Ok(httparse::Status::Partial) if input.len() < MAX_HEAD => return Ok(None),
-            Ok(httparse::Status::Partial) | Err(httparse::Error::TooManyHeaders) => return Err(Class::TooLong),
+            Ok(httparse::Status::Partial) | Err(httparse::Error::TooManyHeaders) => {
+                return Err(Class::TooLong);
+            }
             Err(_) => return Err(Class::Protocol),
         };
         self.status = parsed.code.ok_or(Class::Protocol)?;
@@ -212,7 +214,13 @@ mod tests {
             buffer.drain(..used);
             if done || given == bytes.len() {
                 let left = buffer.len() + bytes.len() - given;
-                return Ok((response.status, response.bytes, response.sum, left, done || response.ends_with_connection()));
+                return Ok((
+                    response.status,
+                    response.bytes,
+                    response.sum,
+                    left,
+                    done || response.ends_with_connection(),
+                ));
             }
             let next = bytes.len().min(given + piece);
             buffer.extend_from_slice(&bytes[given..next]);
@@ -224,7 +232,13 @@ mod tests {
     fn answers_end_where_they_end() {
         for (text, status, bytes, left, done) in [
             ("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabcHTTP", 200, 3, 4, true),
-            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1;x=y\r\nc\r\n0\r\nA: b\r\n\r\nX", 200, 3, 1, true),
+            (
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1;x=y\r\nc\r\n0\r\nA: b\r\n\r\nX",
+                200,
+                3,
+                1,
+                true,
+            ),
             ("HTTP/1.0 404 no\r\n\r\nabc", 404, 3, 0, true),
             ("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 x\r\n\r\n", 204, 0, 0, true),
             ("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc", 200, 3, 0, false),
@@ -237,7 +251,9 @@ mod tests {
             assert_eq!(read(text.as_bytes(), 1000).unwrap().3, left, "{text}");
         }
         for text in [
-            "SSH-2.0\r\n", "HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: +1\r\n\r\n",
+            "SSH-2.0\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: +1\r\n\r\n",
             "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
         ] {

@@ -114,10 +114,20 @@ mod tests {
     #[test]
     fn a_change_for_the_worse_is_told_from_one_for_the_better() {
         let row = |name: &str, old, new| Row { name: name.to_owned(), old, new };
-        let rows = [row("p99", 100.0, 115.0), row("rate", 100.0, 90.0), row("errors", 0.0, 1.0), row("gap", 0.0, 0.0)];
+        let rows = [
+            row("p99", 100.0, 115.0),
+            row("rate", 100.0, 90.0),
+            row("errors", 0.0, 1.0),
+            row("gap", 0.0, 0.0),
+        ];
         for (text, passed) in [
-            ("p99>+10%", false), ("p99>+20%", true), ("rate<-5%", false), ("rate<-15%", true), ("errors>+1%", false),
-            ("gap>+0%", true), ("p50>+1%", false),
+            ("p99>+10%", false),
+            ("p99>+20%", true),
+            ("rate<-5%", false),
+            ("rate<-15%", true),
+            ("errors>+1%", false),
+            ("gap>+0%", true),
+            ("p50>+1%", false),
         ] {
             assert_eq!(Change::parse(text).unwrap().judge(&rows).2, passed, "{text}");
         }

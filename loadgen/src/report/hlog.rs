@@ -42,11 +42,15 @@ pub fn line(tag: &str, (start, length): (f64, f64), latency: &Latency) -> String
 /// The last lines: each latency and phase over the whole run, with tags that begin with `all-`.
 #[must_use]
 pub fn tail(report: &Report) -> String {
-    let latencies = [("response", &report.response), ("service", &report.service), ("start_lag", &report.start_lag)];
+    let latencies =
+        [("response", &report.response), ("service", &report.service), ("start_lag", &report.start_lag)];
     let mut out = String::new();
     let named = latencies.iter().filter_map(|(name, row)| Some((*name, row.as_ref()?)));
     for (name, row) in named.chain(report.phases.iter().map(|row| (row.phase.as_str(), &row.latency))) {
-        out.push_str(&format!("Tag=all-{name},0.000,{:.3},{:.3},{}\n", report.elapsed, row.max, row.histogram));
+        out.push_str(&format!(
+            "Tag=all-{name},0.000,{:.3},{:.3},{}\n",
+            report.elapsed, row.max, row.histogram
+        ));
     }
     out
 }

@@ -56,13 +56,23 @@ fn page(report: &Report, out: &mut String) -> std::fmt::Result {
         Some(rate) => format!("open load, {}", escape(rate)),
         None => format!("closed load, {} sessions", report.plan.sessions),
     };
-    writeln!(out, "<h1>{targets}</h1><p>{pace} &middot; {} &middot; {:.1} s &middot; run {}</p>", escape(&report.started), report.elapsed, escape(&report.run))?;
+    writeln!(
+        out,
+        "<h1>{targets}</h1><p>{pace} &middot; {} &middot; {:.1} s &middot; run {}</p>",
+        escape(&report.started),
+        report.elapsed,
+        escape(&report.run)
+    )?;
     if report.interrupted {
         writeln!(out, "<p class=\"bad\">Interrupted: this is part of a run.</p>")?;
     }
     tiles(report, out)?;
     for why in &report.generator.saturated {
-        writeln!(out, "<section class=\"void\"><h2 class=\"bad\">Generator saturated: the verdict is void</h2><p>{}</p></section>", escape(why))?;
+        writeln!(
+            out,
+            "<section class=\"void\"><h2 class=\"bad\">Generator saturated: the verdict is void</h2><p>{}</p></section>",
+            escape(why)
+        )?;
     }
     verdict(report, out)?;
     charts(report, out)?;
@@ -90,14 +100,22 @@ fn tiles(report: &Report, out: &mut String) -> std::fmt::Result {
     tile(format!("{:.1}/s", report.rate), "done", "")?;
     tile(counts.ok.to_string(), "ok", "good")?;
     tile(counts.failed.to_string(), "failed", if counts.failed > 0 { "bad" } else { "" })?;
-    tile((counts.unsent + counts.cut).to_string(), "unsent or cut off", if counts.unsent + counts.cut > 0 { "bad" } else { "" })?;
+    tile(
+        (counts.unsent + counts.cut).to_string(),
+        "unsent or cut off",
+        if counts.unsent + counts.cut > 0 { "bad" } else { "" },
+    )?;
     if let Some((name, row)) = report.headline() {
         tile(format!("{:.1} ms", row.p50), &format!("p50 {name}"), "")?;
         tile(format!("{:.1} ms", row.p99), &format!("p99 {name}"), "")?;
     }
     tile(format!("{:.3} s", report.failover.longest_gap), "longest gap without success", "")?;
     if let Some(trace) = &report.trace {
-        tile(format!("{} / {}", trace.lost, trace.doubled), "lost / doubled", if trace.lost > 0 { "bad" } else { "good" })?;
+        tile(
+            format!("{} / {}", trace.lost, trace.doubled),
+            "lost / doubled",
+            if trace.lost > 0 { "bad" } else { "good" },
+        )?;
     }
     out.push_str("</div>");
     Ok(())
@@ -110,7 +128,12 @@ fn verdict(report: &Report, out: &mut String) -> std::fmt::Result {
     out.push_str("<section><h2>Thresholds</h2><table><tr><th>fails if</th><th>value</th><th></th></tr>");
     for row in &report.thresholds {
         let (class, word) = if row.passed { ("good", "pass") } else { ("bad", "FAIL") };
-        write!(out, "<tr><td>{}</td><td>{}</td><td class=\"{class}\">{word}</td></tr>", escape(&row.threshold), escape(&row.value))?;
+        write!(
+            out,
+            "<tr><td>{}</td><td>{}</td><td class=\"{class}\">{word}</td></tr>",
+            escape(&row.threshold),
+            escape(&row.value)
+        )?;
     }
     out.push_str("</table></section>");
     Ok(())
@@ -120,7 +143,8 @@ fn verdict(report: &Report, out: &mut String) -> std::fmt::Result {
 fn charts(report: &Report, out: &mut String) -> std::fmt::Result {
     let points = &report.series;
     // The last row is a part of its second, so its rate is not one.
-    let whole = points.split_last().map_or(&points[..], |(_, rest)| if rest.is_empty() { points } else { rest });
+    let whole =
+        points.split_last().map_or(&points[..], |(_, rest)| if rest.is_empty() { points } else { rest });
     let per_second = |count: u64, seconds: u64| count as f64 / seconds.max(1) as f64;
     let line = |color: &'static str, name: &str, value: &dyn Fn(&super::Point) -> f64| Line {
         color,
@@ -142,13 +166,27 @@ fn charts(report: &Report, out: &mut String) -> std::fmt::Result {
         line("--b", "p99", &|p| p.p99),
         line("--c", "max", &|p| p.max),
     ];
-    section(out, &format!("Latency over time ({name})"), &Chart { lines, x: "seconds", y: "ms", log: scale(false, true) })?;
-    let curves = [("--a", "response", &report.response), ("--d", "service", &report.service), ("--b", "start lag", &report.start_lag)];
+    section(
+        out,
+        &format!("Latency over time ({name})"),
+        &Chart { lines, x: "seconds", y: "ms", log: scale(false, true) },
+    )?;
+    let curves = [
+        ("--a", "response", &report.response),
+        ("--d", "service", &report.service),
+        ("--b", "start lag", &report.start_lag),
+    ];
     let lines = curves
         .into_iter()
-        .filter_map(|(color, name, row)| Some(Line { color, name: name.to_owned(), points: curve(row.as_ref()?) }))
+        .filter_map(|(color, name, row)| {
+            Some(Line { color, name: name.to_owned(), points: curve(row.as_ref()?) })
+        })
         .collect();
-    section(out, "Latency by percentile", &Chart { lines, x: "percentile", y: "ms", log: scale(true, true) })?;
+    section(
+        out,
+        "Latency by percentile",
+        &Chart { lines, x: "percentile", y: "ms", log: scale(true, true) },
+    )?;
     if report.servers.len() > 1 {
         let colors = ["--a", "--b", "--c", "--d", "--bad", "--soft"];
         let lines = report
@@ -158,11 +196,16 @@ fn charts(report: &Report, out: &mut String) -> std::fmt::Result {
             .take(12)
             .enumerate()
             .map(|(place, (server, color))| {
-                let ok = |p: &super::Point| per_second(p.servers.get(place).map_or(0, |row| row.0), p.seconds);
+                let ok =
+                    |p: &super::Point| per_second(p.servers.get(place).map_or(0, |row| row.0), p.seconds);
                 line(color, &server.name, &ok)
             })
             .collect();
-        section(out, "Done by server", &Chart { lines, x: "seconds", y: "ok a second", log: scale(false, false) })?;
+        section(
+            out,
+            "Done by server",
+            &Chart { lines, x: "seconds", y: "ok a second", log: scale(false, false) },
+        )?;
     }
     Ok(())
 }
@@ -204,7 +247,9 @@ fn row(out: &mut String, name: &str, row: &LatencyRow) -> std::fmt::Result {
 
 fn latencies(report: &Report, out: &mut String) -> std::fmt::Result {
     out.push_str("<section><h2>Latency, ms</h2><table><tr><th></th><th>count</th><th>min</th><th>mean</th><th>p50</th><th>p90</th><th>p95</th><th>p99</th><th>p99.9</th><th>max</th></tr>");
-    for (name, latency) in [("response", &report.response), ("service", &report.service), ("start lag", &report.start_lag)] {
+    for (name, latency) in
+        [("response", &report.response), ("service", &report.service), ("start lag", &report.start_lag)]
+    {
         if let Some(latency) = latency {
             row(out, name, latency)?;
         }

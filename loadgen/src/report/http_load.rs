@@ -81,7 +81,11 @@ pub fn general(value: f64) -> String {
     let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
     let exponent: i32 = exponent.parse().unwrap_or_default();
     let trim = |text: &str| {
-        if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text.to_owned() }
+        if text.contains('.') {
+            text.trim_end_matches('0').trim_end_matches('.').to_owned()
+        } else {
+            text.to_owned()
+        }
     };
     if !(-4..6).contains(&exponent) {
         let sign = if exponent < 0 { '-' } else { '+' };
@@ -98,10 +102,24 @@ mod tests {
     #[test]
     fn numbers_look_as_in_c() {
         for (value, text) in [
-            (0.0, "0"), (1.0, "1"), (1024.0, "1024"), (3.072e7, "3.072e+07"), (2.42066, "2.42066"), (12393.3, "12393.3"),
-            (1.26908e7, "1.26908e+07"), (0.183_961, "0.183961"), (10.353, "10.353"), (0.018, "0.018"), (0.0001, "0.0001"),
-            (0.00001, "1e-05"), (999_999.5, "1e+06"), (123_456.0, "123456"), (1_234_567.0, "1.23457e+06"), (0.1 + 0.2, "0.3"),
-            (1e100, "1e+100"), (100_000.0, "100000"),
+            (0.0, "0"),
+            (1.0, "1"),
+            (1024.0, "1024"),
+            (3.072e7, "3.072e+07"),
+            (2.42066, "2.42066"),
+            (12393.3, "12393.3"),
+            (1.26908e7, "1.26908e+07"),
+            (0.183_961, "0.183961"),
+            (10.353, "10.353"),
+            (0.018, "0.018"),
+            (0.0001, "0.0001"),
+            (0.00001, "1e-05"),
+            (999_999.5, "1e+06"),
+            (123_456.0, "123456"),
+            (1_234_567.0, "1.23457e+06"),
+            (0.1 + 0.2, "0.3"),
+            (1e100, "1e+100"),
+            (100_000.0, "100000"),
         ] {
             assert_eq!(general(value), text);
         }

@@ -69,7 +69,8 @@ impl Sums {
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "counts")]
     pub fn render(&self) -> String {
-        let mut out = format!("# TYPE smtp_loadgen_info gauge\nsmtp_loadgen_info{{run=\"{}\"}} 1\n", self.run);
+        let mut out =
+            format!("# TYPE smtp_loadgen_info gauge\nsmtp_loadgen_info{{run=\"{}\"}} 1\n", self.run);
         for (name, kind, value) in [
             ("arrivals_total", "counter", self.arrivals),
             ("ok_total", "counter", self.ok),
@@ -98,7 +99,10 @@ impl Sums {
         for (name, ok, failed) in &self.servers {
             let name = name.replace('\\', "\\\\").replace('"', "\\\"");
             let _ = writeln!(out, "smtp_loadgen_server_done_total{{server=\"{name}\",result=\"ok\"}} {ok}");
-            let _ = writeln!(out, "smtp_loadgen_server_done_total{{server=\"{name}\",result=\"failed\"}} {failed}");
+            let _ = writeln!(
+                out,
+                "smtp_loadgen_server_done_total{{server=\"{name}\",result=\"failed\"}} {failed}"
+            );
         }
         out
     }

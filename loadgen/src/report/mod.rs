@@ -135,8 +135,18 @@ pub struct CountRow {
 
 impl From<Counts> for CountRow {
     fn from(counts: Counts) -> Self {
-        let Counts { arrivals, ok, failed, unsent, cut, connections, broken, recipients, refused_recipients, bytes } =
-            counts;
+        let Counts {
+            arrivals,
+            ok,
+            failed,
+            unsent,
+            cut,
+            connections,
+            broken,
+            recipients,
+            refused_recipients,
+            bytes,
+        } = counts;
         Self { arrivals, ok, failed, unsent, cut, connections, broken, recipients, refused_recipients, bytes }
     }
 }
@@ -485,7 +495,9 @@ impl Report {
             errors: Phase::ALL
                 .into_iter()
                 .zip(&tally.errors)
-                .flat_map(|(phase, row)| Class::ALL.into_iter().zip(row).map(move |(class, count)| (phase, class, *count)))
+                .flat_map(|(phase, row)| {
+                    Class::ALL.into_iter().zip(row).map(move |(class, count)| (phase, class, *count))
+                })
                 .filter(|(.., count)| *count > 0)
                 .map(|(phase, class, count)| ErrorRow {
                     phase: phase.name().to_owned(),
@@ -618,10 +630,10 @@ fn generator(tally: &Tally, frame: &Frame) -> GeneratorRow {
     if frame.plan.model == "open" && cpu_share > BUSY {
         saturated.push(format!("its threads were busy {cpu_share:.0} % of the time"));
     }
-    let local: u64 =
-        tally.errors.iter().filter_map(|row| row.get(Class::Local as usize)).sum();
+    let local: u64 = tally.errors.iter().filter_map(|row| row.get(Class::Local as usize)).sum();
     if local > 0 {
-        saturated.push(format!("{local} times this machine could not (descriptors, ports, routes, permission)"));
+        saturated
+            .push(format!("{local} times this machine could not (descriptors, ports, routes, permission)"));
     }
     GeneratorRow { cpu_share, cpu_seconds: seconds(used), saturated }
 }

@@ -61,7 +61,9 @@ impl Chart<'_> {
     }
 
     fn draw(&self, out: &mut String) -> std::fmt::Result {
-        let all = || self.lines.iter().flat_map(|line| &line.points).filter(|(x, y)| x.is_finite() && y.is_finite());
+        let all = || {
+            self.lines.iter().flat_map(|line| &line.points).filter(|(x, y)| x.is_finite() && y.is_finite())
+        };
         let (mut low_x, mut high_x) = (f64::MAX, f64::MIN);
         let (mut low_y, mut high_y) = (f64::MAX, 0.0_f64);
         for &(x, y) in all() {
@@ -72,7 +74,8 @@ impl Chart<'_> {
             return Ok(());
         }
         let high_x = if high_x > low_x { high_x } else { low_x + 1.0 };
-        let ticks = if self.log.y { decades(low_y, high_y.max(low_y * 10.0)) } else { nice(high_y.max(1e-9)) };
+        let ticks =
+            if self.log.y { decades(low_y, high_y.max(low_y * 10.0)) } else { nice(high_y.max(1e-9)) };
         let (bottom, top) = match (ticks.first(), ticks.last()) {
             (Some(&bottom), Some(&top)) if top > bottom => (bottom, top),
             _ => (0.0, 1.0),
@@ -105,7 +108,12 @@ impl Chart<'_> {
             )?;
         }
         for (value, label) in self.x_ticks(low_x, high_x) {
-            write!(out, "<text x=\"{:.1}\" y=\"{}\" text-anchor=\"middle\">{label}</text>", x(value), HEIGHT - 16.0)?;
+            write!(
+                out,
+                "<text x=\"{:.1}\" y=\"{}\" text-anchor=\"middle\">{label}</text>",
+                x(value),
+                HEIGHT - 16.0
+            )?;
         }
         write!(
             out,
@@ -119,10 +127,20 @@ impl Chart<'_> {
         for line in &self.lines {
             let points: Vec<_> = line.points.iter().filter(|(x, y)| x.is_finite() && y.is_finite()).collect();
             if let [(px, py)] = points.as_slice() {
-                write!(out, "<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"3\" fill=\"var({})\"/>", x(*px), y(*py), line.color)?;
+                write!(
+                    out,
+                    "<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"3\" fill=\"var({})\"/>",
+                    x(*px),
+                    y(*py),
+                    line.color
+                )?;
                 continue;
             }
-            write!(out, "<polyline fill=\"none\" stroke-width=\"1.8\" stroke=\"var({})\" points=\"", line.color)?;
+            write!(
+                out,
+                "<polyline fill=\"none\" stroke-width=\"1.8\" stroke=\"var({})\" points=\"",
+                line.color
+            )?;
             for &&(px, py) in &points {
                 write!(out, "{:.1},{:.1} ", x(px), y(py))?;
             }
@@ -133,8 +151,19 @@ impl Chart<'_> {
 
     fn x_ticks(&self, low: f64, high: f64) -> Vec<(f64, String)> {
         if self.log.nines {
-            let nines = [(2.0, "50 %"), (10.0, "90 %"), (100.0, "99 %"), (1e3, "99.9 %"), (1e4, "99.99 %"), (1e5, "99.999 %")];
-            return nines.into_iter().filter(|(x, _)| *x <= high).map(|(x, label)| (x, label.to_owned())).collect();
+            let nines = [
+                (2.0, "50 %"),
+                (10.0, "90 %"),
+                (100.0, "99 %"),
+                (1e3, "99.9 %"),
+                (1e4, "99.99 %"),
+                (1e5, "99.999 %"),
+            ];
+            return nines
+                .into_iter()
+                .filter(|(x, _)| *x <= high)
+                .map(|(x, label)| (x, label.to_owned()))
+                .collect();
         }
         let step = nice(high - low).get(1).copied().unwrap_or(1.0).max(1.0);
         let mut ticks = Vec::new();
@@ -151,7 +180,8 @@ impl Chart<'_> {
 fn nice(high: f64) -> Vec<f64> {
     let rough = high / 5.0;
     let power = 10.0_f64.powf(rough.log10().floor());
-    let step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|n| n * power).find(|step| *step >= rough).unwrap_or(rough);
+    let step =
+        [1.0, 2.0, 5.0, 10.0].into_iter().map(|n| n * power).find(|step| *step >= rough).unwrap_or(rough);
     let mut ticks = vec![0.0];
     while ticks.last().is_some_and(|last| *last < high) && ticks.len() < 12 {
         ticks.push(ticks.last().unwrap_or(&0.0) + step);
@@ -187,7 +217,13 @@ mod tests {
 
     #[test]
     fn a_chart_has_no_nonsense_in_it() {
-        for points in [vec![], vec![(0.0, 0.0)], vec![(0.0, f64::NAN), (1.0, 5.0)], vec![(0.0, 0.0), (1.0, 1e9)], vec![(3.0, 7.0), (3.0, 7.0)]] {
+        for points in [
+            vec![],
+            vec![(0.0, 0.0)],
+            vec![(0.0, f64::NAN), (1.0, 5.0)],
+            vec![(0.0, 0.0), (1.0, 1e9)],
+            vec![(3.0, 7.0), (3.0, 7.0)],
+        ] {
             for log in [scale(false, false), scale(false, true)] {
                 let line = Line { color: "--a", name: String::new(), points: points.clone() };
                 let svg = Chart { lines: vec![line], x: "x", y: "y", log }.render();

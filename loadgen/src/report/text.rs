@@ -163,7 +163,11 @@ fn endings(report: &Report, out: &mut String) -> std::fmt::Result {
         }
     }
     if report.counts.ok > 0 {
-        write!(out, "longest gap without success: {:.3} s from {:.3} s on", failover.longest_gap, failover.gap_from)?;
+        write!(
+            out,
+            "longest gap without success: {:.3} s from {:.3} s on",
+            failover.longest_gap, failover.gap_from
+        )?;
         if let Some(first) = failover.first_failure {
             write!(out, "; first failure at {first:.3} s")?;
         }

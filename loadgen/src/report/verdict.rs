@@ -73,7 +73,8 @@ impl Threshold {
             .find_map(|metric| Some((name.strip_suffix(metric)?.strip_suffix('.')?, *metric)))
             .map_or((None, name), |(of, metric)| (Some(of.to_owned()), metric));
         let latency = LATENCIES.contains(&metric);
-        let known = ["errors", "unsent", "cut", "broken", "rate", "skew", "p_value", "gap", "lost", "doubled"];
+        let known =
+            ["errors", "unsent", "cut", "broken", "rate", "skew", "p_value", "gap", "lost", "doubled"];
         if !latency && !known.contains(&metric) {
             return Err(wrong("unknown metric"));
         }
@@ -145,7 +146,9 @@ impl Threshold {
                     Some("response") => report.response.as_ref(),
                     Some("service") => report.service.as_ref(),
                     Some("start_lag") => report.start_lag.as_ref(),
-                    Some(phase) => report.phases.iter().find(|row| row.phase == phase).map(|row| &row.latency),
+                    Some(phase) => {
+                        report.phases.iter().find(|row| row.phase == phase).map(|row| &row.latency)
+                    }
                 };
                 row.map(|row| percentile(row, metric))
             }
@@ -186,18 +189,38 @@ mod tests {
         tally.failed(1, None, Trouble::lost(Phase::Rcpt, Class::Permfail));
         tally.phase(Phase::Rcpt, 5_000_000);
         let plan = PlanRow { asked: Some(110.0), ..PlanRow::default() };
-        Report::new(&tally, Frame { elapsed: 10_000_000_000, plan, gap: (0, 2_000_000_000), ..Frame::default() })
+        Report::new(
+            &tally,
+            Frame { elapsed: 10_000_000_000, plan, gap: (0, 2_000_000_000), ..Frame::default() },
+        )
     }
 
     #[test]
     fn a_threshold_says_when_a_run_fails() {
         let report = report();
         for (text, passed) in [
-            ("p99>995ms", true), ("p99>980ms", false), ("p99 >= 2s", true), ("max>1.01s", true), ("service.p50<400ms", true),
-            ("rcpt.p99>6ms", true), ("rcpt.p99>4ms", false), ("mail.p99>1h", false), ("response.p99>1h", false),
-            ("errors>0.1%", true), ("errors>0.05%", false), ("errors>0", false), ("errors>1", true), ("unsent>0", true),
-            ("rate<99%", false), ("rate<90%", true), ("rate<100/s", true), ("rate<101/s", false), ("gap>3s", true),
-            ("gap>1s", false), ("skew>10%", false), ("lost>0", false),
+            ("p99>995ms", true),
+            ("p99>980ms", false),
+            ("p99 >= 2s", true),
+            ("max>1.01s", true),
+            ("service.p50<400ms", true),
+            ("rcpt.p99>6ms", true),
+            ("rcpt.p99>4ms", false),
+            ("mail.p99>1h", false),
+            ("response.p99>1h", false),
+            ("errors>0.1%", true),
+            ("errors>0.05%", false),
+            ("errors>0", false),
+            ("errors>1", true),
+            ("unsent>0", true),
+            ("rate<99%", false),
+            ("rate<90%", true),
+            ("rate<100/s", true),
+            ("rate<101/s", false),
+            ("gap>3s", true),
+            ("gap>1s", false),
+            ("skew>10%", false),
+            ("lost>0", false),
         ] {
             let judged = Threshold::parse(text).unwrap().judge(&report);
             assert_eq!(judged.passed, passed, "{judged:?}");
@@ -206,7 +229,9 @@ mod tests {
 
     #[test]
     fn what_cannot_be_judged_is_named() {
-        for text in ["", "p99", "p99>5", "p98>5ms", "errors>x", "foo>1", "skew>10", "rate<5/y", "errors>-1", "gap>1"] {
+        for text in
+            ["", "p99", "p99>5", "p98>5ms", "errors>x", "foo>1", "skew>10", "rate<5/y", "errors>-1", "gap>1"]
+        {
             assert!(Threshold::parse(text).is_err(), "{text}");
         }
     }

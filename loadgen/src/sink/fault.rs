@@ -95,7 +95,8 @@ impl Rule {
         };
         let (act, odds) = match rest.rsplit_once(':') {
             Some((act, odds)) if odds.ends_with('%') => {
-                let percent = odds.trim_end_matches('%').parse::<f64>().ok().filter(|p| (0.0..=100.0).contains(p));
+                let percent =
+                    odds.trim_end_matches('%').parse::<f64>().ok().filter(|p| (0.0..=100.0).contains(p));
                 let percent = percent.ok_or_else(|| wrong("the odds are not 0% to 100%"))?;
                 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to a million")]
                 (act, (percent * 10_000.0) as u32)
@@ -135,14 +136,28 @@ mod tests {
     #[test]
     fn rules_are_read_or_named() {
         for (text, stage, act, odds) in [
-            ("rcpt:reject=550 5.1.1 No: such user:10%", Stage::Rcpt, Act::Reject("550 5.1.1 No: such user".into()), 100_000),
+            (
+                "rcpt:reject=550 5.1.1 No: such user:10%",
+                Stage::Rcpt,
+                Act::Reject("550 5.1.1 No: such user".into()),
+                100_000,
+            ),
             ("data:delay=50ms", Stage::Data, Act::Delay(Duration::from_millis(50)), ALWAYS),
             ("body:drop:0.5%", Stage::Body, Act::Drop, 5000),
             ("banner:421", Stage::Banner, Act::Reject("421 4.3.2 Service not available".into()), ALWAYS),
         ] {
             assert_eq!(Rule::parse(text), Ok(Rule { stage, act, odds }), "{text}");
         }
-        for text in ["", "rcpt", "foo:drop", "rcpt:reject=250 ok", "rcpt:reject=x", "rcpt:delay", "rcpt:drop=1", "rcpt:drop:101%"] {
+        for text in [
+            "",
+            "rcpt",
+            "foo:drop",
+            "rcpt:reject=250 ok",
+            "rcpt:reject=x",
+            "rcpt:delay",
+            "rcpt:drop=1",
+            "rcpt:drop:101%",
+        ] {
             assert!(Rule::parse(text).is_err(), "{text}");
         }
     }

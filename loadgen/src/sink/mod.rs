@@ -354,7 +354,8 @@ impl Talk<'_> {
             let mut accepted = Vec::new();
             loop {
                 let Self { shared, fault, session, random, .. } = self;
-                let turn = session.feed(&mut input, &mut |stage| roll(shared, random, fault, stage), &mut output);
+                let turn =
+                    session.feed(&mut input, &mut |stage| roll(shared, random, fault, stage), &mut output);
                 match turn {
                     // What else came in the same packet is answered in the same one.
                     Turn::Accepted(message) => accepted.push(message),
@@ -435,7 +436,9 @@ impl Shared {
     fn take(&self, accepted: &[Accepted]) {
         for message in accepted {
             self.counts.messages.fetch_add(1, Ordering::Relaxed);
-            self.counts.recipients.fetch_add(u64::try_from(message.recipients).unwrap_or_default(), Ordering::Relaxed);
+            self.counts
+                .recipients
+                .fetch_add(u64::try_from(message.recipients).unwrap_or_default(), Ordering::Relaxed);
             self.counts.bytes.fetch_add(u64::try_from(message.size).unwrap_or_default(), Ordering::Relaxed);
             let id = message::id(&message.content);
             let mut taken = self.taken();
@@ -449,7 +452,11 @@ impl Shared {
     }
 }
 
-async fn write<S: AsyncWrite + Unpin>(stream: &mut S, bytes: &[u8], patience: &mut Patience) -> io::Result<()> {
+async fn write<S: AsyncWrite + Unpin>(
+    stream: &mut S,
+    bytes: &[u8],
+    patience: &mut Patience,
+) -> io::Result<()> {
     if bytes.is_empty() {
         return Ok(());
     }

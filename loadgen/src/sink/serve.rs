@@ -192,7 +192,8 @@ impl Receiver {
         let mut config = SinkConfig::new("smtp-loadgen.invalid");
         config.remember = Remember::Runs;
         config.abilities.keep = 16 * 1024;
-        let sink = Served::start(listen, config, 1).map_err(|error| format!("--trace-listen {listen}: {error}"))?;
+        let sink =
+            Served::start(listen, config, 1).map_err(|error| format!("--trace-listen {listen}: {error}"))?;
         Ok(Self { sink, wait })
     }
 }

@@ -234,7 +234,12 @@ impl Session {
     }
 
     /// Whether an illness has taken the place of a stage's answer.
-    fn is_ill(&mut self, stage: Stage, ill: &mut dyn FnMut(Stage) -> Option<Act>, output: &mut Vec<u8>) -> bool {
+    fn is_ill(
+        &mut self,
+        stage: Stage,
+        ill: &mut dyn FnMut(Stage) -> Option<Act>,
+        output: &mut Vec<u8>,
+    ) -> bool {
         match ill(stage) {
             None => false,
             Some(Act::Reject(text)) => {
@@ -583,12 +588,17 @@ mod tests {
 
     #[test]
     fn what_is_offered_works() {
-        let all = Abilities { starttls: true, auth: true, chunking: true, utf8: true, ..Abilities::default() };
+        let all =
+            Abilities { starttls: true, auth: true, chunking: true, utf8: true, ..Abilities::default() };
         let all_lmtp = Abilities { lmtp: true, ..all };
         let lines = |text: &str| text.replace('|', "\r\n").into_bytes();
         let mail = "MAIL FROM:<a@example.com>|RCPT TO:<b@example.com>|RCPT TO:<c@example.com>|";
         for (abilities, said, expected) in [
-            (all, "EHLO x|STARTTLS|MAIL FROM:<a@b.example>|EHLO x|STARTTLS|".to_owned(), "250 220 503 250 502"),
+            (
+                all,
+                "EHLO x|STARTTLS|MAIL FROM:<a@b.example>|EHLO x|STARTTLS|".to_owned(),
+                "250 220 503 250 502",
+            ),
             (all, "EHLO x|AUTH PLAIN AHUAcA==|AUTH LOGIN|".to_owned(), "250 235 503"),
             (all, "EHLO x|AUTH LOGIN|dQ==|cA==|NOOP|".to_owned(), "250 334 334 235 250"),
             (all, "EHLO x|AUTH PLAIN|*|NOOP|".to_owned(), "250 334 501 250"),
@@ -598,9 +608,14 @@ mod tests {
             (Abilities::default(), "EHLO x|STARTTLS|AUTH PLAIN AHUAcA==|".to_owned(), "250 502 502"),
         ] {
             let (answers, accepted, _) = talk_with(abilities, &lines(&said), 7);
-            let codes: Vec<&str> = answers.lines().filter(|l| l.as_bytes()[3] == b' ').map(|l| &l[..3]).collect();
+            let codes: Vec<&str> =
+                answers.lines().filter(|l| l.as_bytes()[3] == b' ').map(|l| &l[..3]).collect();
             assert_eq!(codes.join(" "), expected, "{said}");
-            assert_eq!(accepted.len(), usize::from(said.contains("MAIL") && !said.contains("STARTTLS")), "{said}");
+            assert_eq!(
+                accepted.len(),
+                usize::from(said.contains("MAIL") && !said.contains("STARTTLS")),
+                "{said}"
+            );
         }
     }
 

@@ -16,6 +16,7 @@ use super::{End, Hello, Rset, Security, SmtpPlan};
 use crate::job::Target;
 use crate::mail::{Form, MailPlan, Stamp};
 use crate::seat::Seat;
+use crate::wire::Conn;
 use crate::words::{Class, Phase, Trouble};
 use crate::worker::Room;
 
@@ -128,7 +129,11 @@ impl Seat {
         let ends_early = plan.end != End::Message;
         let (mut transaction, mut say) = Transaction::new(Shape {
             recipients: self.draft.recipients,
-            grouping: if dialogue.pipelines && !ends_early { Grouping::Pipelined } else { Grouping::Lockstep },
+            grouping: if dialogue.pipelines && !ends_early {
+                Grouping::Pipelined
+            } else {
+                Grouping::Lockstep
+            },
             chunks,
             dialect: if plan.hello == Hello::Lhlo { Dialect::Lmtp } else { Dialect::Smtp },
             first: if clean { First::Mail } else { First::Rset },
@@ -178,17 +183,15 @@ impl Seat {
         Ok(if ends_early { 0 } else { self.draft.size })
     }
 
-    /// Waits until there is a whole reply; says whether bytes came meanwhile.
+    /// Waits until there is a whole reply; says whether bytes came meanwhile. The limit is the whole reply's, so that a
+    /// server that dribbles is no better than one that is silent.
     async fn hear(&mut self) -> Result<bool, Class> {
-        let mut came = false;
-        loop {
-            let Some(live) = &self.live else { return Err(Class::Closed) };
-            if reply::first(live.conn.input())?.is_some() {
-                return Ok(came);
-            }
-            self.fill(MAX_REPLY).await?;
-            came = true;
+        let Self { live: Some(live), patience, room, .. } = self else { return Err(Class::Closed) };
+        if reply::first(live.conn.input())?.is_some() {
+            return Ok(false);
         }
+        patience.limit(room.job.timeout, whole_reply(&mut live.conn)).await??;
+        Ok(true)
     }
 
     /// Writes a group of commands.
@@ -275,12 +278,20 @@ impl Seat {
         let Self { live: Some(live), patience, .. } = self else { return Ok(()) };
         let limit = room.job.timeout.min(FAREWELL);
         patience.limit(limit, live.conn.write(&[b"QUIT\r\n"])).await??;
-        loop {
-            if let Some(reply) = reply::first(live.conn.input())? {
-                note(&mut room.tally.borrow_mut(), Phase::Quit, reply);
-                return if reply.code == 221 { Ok(()) } else { Err(Class::of_code(reply.code)) };
-            }
-            patience.limit(limit, live.conn.fill(MAX_REPLY)).await??;
+        if reply::first(live.conn.input())?.is_none() {
+            patience.limit(limit, whole_reply(&mut live.conn)).await??;
+        }
+        let Some(reply) = reply::first(live.conn.input())? else { return Err(Class::Protocol) };
+        note(&mut room.tally.borrow_mut(), Phase::Quit, reply);
+        if reply.code == 221 { Ok(()) } else { Err(Class::of_code(reply.code)) }
+    }
+}
+
+async fn whole_reply(conn: &mut Conn) -> Result<(), Class> {
+    loop {
+        conn.fill(MAX_REPLY).await?;
+        if reply::first(conn.input())?.is_some() {
+            return Ok(());
         }
     }
 }

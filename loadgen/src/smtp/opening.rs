@@ -246,7 +246,9 @@ impl<'p> Opening<'p> {
         }
         self.phase = Phase::Auth;
         Act::Say(match mechanism {
-            Mechanism::Plain => format!("AUTH PLAIN {}\r\n", STANDARD.encode(format!("\0{user}\0{password}"))),
+            Mechanism::Plain => {
+                format!("AUTH PLAIN {}\r\n", STANDARD.encode(format!("\0{user}\0{password}")))
+            }
             Mechanism::Login => {
                 self.secret = Some(format!("{}\r\n", STANDARD.encode(password)));
                 // The user goes with the command, as Postfix, Dovecot and Exchange take it.

@@ -113,12 +113,19 @@ mod tests {
             (b"221\n250 x\n", 221, 6),
         ] {
             let reply = first(bytes).unwrap().unwrap();
-            assert_eq!((reply.code, bytes.len() - reply.bytes.len()), (code, rest), "{}", bytes.escape_ascii());
+            assert_eq!(
+                (reply.code, bytes.len() - reply.bytes.len()),
+                (code, rest),
+                "{}",
+                bytes.escape_ascii()
+            );
         }
         for bytes in [&b""[..], b"2", b"250", b"250-a\r\n", b"250-a\r\n250"] {
             assert_eq!(first(bytes), Ok(None), "{}", bytes.escape_ascii());
         }
-        for bytes in [&b"HTTP/1.1"[..], b"25\r\n", b"250x\r\n", b"600 x", b"250-a\r\n251 b\r\n", b"\r\n", b"2\n"] {
+        for bytes in
+            [&b"HTTP/1.1"[..], b"25\r\n", b"250x\r\n", b"600 x", b"250-a\r\n251 b\r\n", b"\r\n", b"2\n"]
+        {
             assert_eq!(first(bytes), Err(Class::Protocol), "{}", bytes.escape_ascii());
         }
         assert_eq!(first(&[b'2', b'5', b'0', b' '].repeat(1000)), Err(Class::TooLong));

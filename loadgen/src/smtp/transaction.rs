@@ -114,8 +114,16 @@ impl Transaction {
     #[must_use]
     pub fn new(shape: Shape) -> (Self, Say) {
         let place = if shape.first == First::Rset { Place::Rset } else { Place::Mail };
-        let mut new =
-            Self { shape, next: place, unsent: place, accepted: 0, refused: 0, finals: 0, good: 0, trouble: None };
+        let mut new = Self {
+            shape,
+            next: place,
+            unsent: place,
+            accepted: 0,
+            refused: 0,
+            finals: 0,
+            good: 0,
+            trouble: None,
+        };
         let say = new.speak();
         (new, say)
     }
@@ -348,14 +356,34 @@ mod tests {
         for (shape, codes, said, verdict) in [
             (shape(), &[250, 250, 250, 354, 250][..], "M 0 1 D C", Ok(())),
             (Shape { grouping: Pipelined, ..shape() }, &[250, 250, 250, 354, 250], "M01D C", Ok(())),
-            (Shape { grouping: Pipelined, first: First::Rset, ..shape() }, &[250, 250, 250, 250, 354, 250], "ZM01D C", Ok(())),
+            (
+                Shape { grouping: Pipelined, first: First::Rset, ..shape() },
+                &[250, 250, 250, 250, 354, 250],
+                "ZM01D C",
+                Ok(()),
+            ),
             (Shape { grouping: Pipelined, chunks: 1, ..shape() }, &[250, 250, 250, 250], "M01B", Ok(())),
             (Shape { chunks: 2, ..shape() }, &[250, 250, 250, 250, 250], "M 0 1 B B", Ok(())),
             (Shape { dialect: lmtp, ..shape() }, &[250, 250, 250, 354, 250, 550], "M 0 1 D C", Ok(())),
-            (Shape { dialect: lmtp, ..shape() }, &[250, 550, 250, 354, 450], "M 0 1 D C", fail(Phase::Body, Class::Tempfail)),
+            (
+                Shape { dialect: lmtp, ..shape() },
+                &[250, 550, 250, 354, 450],
+                "M 0 1 D C",
+                fail(Phase::Body, Class::Tempfail),
+            ),
             // Nobody is to get it, yet the server asks for it.
-            (Shape { grouping: Pipelined, ..shape() }, &[250, 550, 550, 354, 554], "M01D .", fail(Phase::Rcpt, Class::Permfail)),
-            (Shape { grouping: Pipelined, ..shape() }, &[451, 503, 503, 503], "M01D", fail(Phase::Mail, Class::Tempfail)),
+            (
+                Shape { grouping: Pipelined, ..shape() },
+                &[250, 550, 550, 354, 554],
+                "M01D .",
+                fail(Phase::Rcpt, Class::Permfail),
+            ),
+            (
+                Shape { grouping: Pipelined, ..shape() },
+                &[451, 503, 503, 503],
+                "M01D",
+                fail(Phase::Mail, Class::Tempfail),
+            ),
             (shape(), &[451], "M", fail(Phase::Mail, Class::Tempfail)),
             (shape(), &[250, 550, 450], "M 0 1", fail(Phase::Rcpt, Class::Tempfail)),
             (shape(), &[250, 550, 250, 354, 552], "M 0 1 D C", fail(Phase::Body, Class::Permfail)),
