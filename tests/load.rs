@@ -1,5 +1,11 @@
 //! The load generator against its sink, against servers that misbehave, and against real Postfix, nginx and Apache.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "also in the functions that the tests share")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "also in the functions that the tests share; waits end"
+)]
 
 mod servers;
 

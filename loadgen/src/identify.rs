@@ -85,7 +85,7 @@ impl Identify {
 }
 
 fn word(text: &[u8]) -> Option<String> {
-    let word = text.split(|byte| byte.is_ascii_whitespace()).next()?;
+    let word = text.split(u8::is_ascii_whitespace).next()?;
     name(word)
 }
 

@@ -219,7 +219,7 @@ async fn follow(
             news = inbox.recv() => match news {
                 None => return interrupted,
                 Some(News::Second(thread, slice, names)) => {
-                    gather.add(thread, *slice, &names);
+                    gather.add(thread, &slice, &names);
                     gather.complete().iter().for_each(|second| audience.tell(second));
                 }
                 Some(News::Done(thread, tally)) => {
@@ -255,7 +255,7 @@ impl Gather {
         }
     }
 
-    fn add(&mut self, thread: usize, slice: Slice, names: &[String]) {
+    fn add(&mut self, thread: usize, slice: &Slice, names: &[String]) {
         let number = slice.second;
         if let Some((last, _)) = self.threads.get_mut(thread) {
             *last = number;

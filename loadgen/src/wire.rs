@@ -310,7 +310,9 @@ fn class(error: &io::Error) -> Class {
         ErrorKind::TimedOut => Class::Timeout,
         ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::ConnectionAborted => Class::Reset,
         ErrorKind::UnexpectedEof | ErrorKind::NotConnected => Class::Closed,
-        _ if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => Class::TlsFailed,
+        _ if error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<rustls::Error>) => {
+            Class::TlsFailed
+        }
         _ => Class::Local,
     }
 }

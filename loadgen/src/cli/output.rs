@@ -76,7 +76,7 @@ impl Arguments {
             "none" => {}
             "auto" if terminal => watchers.push(Box::new(Moving)),
             "auto" | "plain" => {
-                watchers.push(Box::new(Plain { every: if self.progress == "auto" { 10 } else { 1 } }))
+                watchers.push(Box::new(Plain { every: if self.progress == "auto" { 10 } else { 1 } }));
             }
             other => return Err(format!("--progress {other}: it is one of auto, plain, none")),
         }

@@ -83,7 +83,7 @@ pub fn first(bytes: &[u8]) -> Result<Option<Reply<'_>>, Class> {
             return Err(Class::TooLong);
         }
         let &[a, b, c, separator, ..] = line else { return Err(Class::Protocol) };
-        if !digits.iter().chain(&[b'0']).all(u8::is_ascii_digit) || digits.len() < 3 {
+        if digits.len() < 3 {
             return Err(Class::Protocol);
         }
         let this = [a, b, c].iter().fold(0, |code, digit| code * 10 + u16::from(digit - b'0'));
