@@ -13,7 +13,8 @@ use tokio::sync::{mpsc, watch};
 
 use crate::job::{Job, Pace};
 use crate::plan::Nanos;
-use crate::report::{Frame, PlanRow, Point, Report, Series, TraceRow};
+use crate::report::build::Frame;
+use crate::report::{PlanRow, Point, Report, Series, TraceRow};
 use crate::tally::{Slice, Tally};
 use crate::trace::Numbers;
 use crate::worker::{News, Order, Shared, Thread, work};

@@ -15,6 +15,9 @@ use crate::wire::{Conn, Patience};
 use crate::words::{Class, Phase, Trouble};
 use crate::worker::Room;
 
+/// After this time without use a connection is looked at before it is used.
+const RESTED: Nanos = 100_000_000;
+
 /// A connection that stands.
 pub struct Live {
     pub(crate) conn: Conn,
@@ -79,12 +82,16 @@ impl Seat {
             return Deed { result: Err(Trouble::lost(Phase::Connect, Class::Local)), server: None };
         };
         let idle = room.now();
-        let unusable = self.live.as_ref().is_some_and(|live| {
-            live.origin != target.origin
-                || (idle.saturating_sub(live.last) > 100_000_000 && live.conn.stale())
-        });
-        if unusable {
+        let other = self.live.as_ref().is_some_and(|live| live.origin != target.origin);
+        let stale = self
+            .live
+            .as_ref()
+            .is_some_and(|live| idle.saturating_sub(live.last) > RESTED && live.conn.stale());
+        if other {
             self.leave().await;
+        } else if stale {
+            // The server has said goodbye already.
+            self.abandon().await;
         }
         let result = match &target.speech {
             Speech::Smtp => self.smtp(target, number).await,
@@ -138,6 +145,9 @@ impl Seat {
             Ok(Ok(conn)) => conn,
             Ok(Err(class)) | Err(class) => return Err(lost(class)),
         };
+        if target.speech == Speech::Smtp || target.is_secure() {
+            conn.hurry();
+        }
         let now = room.now();
         room.open.set(room.open.get() + 1);
         {

@@ -7,31 +7,29 @@
 //! is due and was not started is not kept anywhere: it is the next in the schedule.
 #![expect(clippy::disallowed_methods, reason = "EDGE: this is where time is")]
 
+mod clock;
+mod shared;
+
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant, SystemTime};
 
-use rustix::time::{
-    ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, clock_gettime,
-    timerfd_create, timerfd_settime,
-};
-use tokio::io::unix::AsyncFd;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc::UnboundedSender as Sender;
 use tokio::sync::watch;
 use tokio::task::spawn_local;
 use tokio::time::sleep;
 
+use self::clock::Timer;
+pub use self::shared::{Gap, Shared};
 use crate::job::{Job, Pace};
-use crate::mail::Store;
 use crate::plan::{Arrival, Nanos, Schedule, Share};
 use crate::seat::Seat;
 use crate::tally::{Slice, Span, Tally, Waited};
-use crate::trace::Numbers;
 
 /// Arrivals that are due within this time are started together: a timer for each would cost more than the request.
 const TOGETHER: Duration = Duration::from_micros(250);
@@ -56,82 +54,6 @@ pub enum News {
     Second(usize, Box<Slice>, Vec<String>),
     /// It is done.
     Done(usize, Box<Tally>),
-}
-
-/// What all threads share.
-pub struct Shared {
-    /// Numbers of a closed run.
-    next: AtomicU64,
-    /// When something was last done well, in nanoseconds since the start.
-    last_ok: AtomicU64,
-    /// The longest time without that.
-    gap: Mutex<Gap>,
-    /// The first failure.
-    first_failure: AtomicU64,
-    /// Numbers of messages that a server accepted, where they are traced.
-    pub accepted: Option<Mutex<Numbers>>,
-    pub(crate) first_answers: Vec<AtomicU64>,
-    pub(crate) store: Store,
-    begin: Instant,
-}
-
-/// A time without success.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Gap {
-    /// Its start and end, in nanoseconds since the start of the run.
-    pub from: Nanos,
-    /// The first success after it.
-    pub to: Nanos,
-}
-
-impl Gap {
-    /// How long it was.
-    #[must_use]
-    pub fn length(self) -> Duration {
-        Duration::from_nanos(self.to.saturating_sub(self.from))
-    }
-}
-
-impl Shared {
-    /// For one run, which starts at `begin`.
-    #[must_use]
-    pub fn new(job: &Job, begin: Instant, accepted: Option<Numbers>) -> Self {
-        Self {
-            next: AtomicU64::new(0),
-            last_ok: AtomicU64::new(0),
-            gap: Mutex::default(),
-            first_failure: AtomicU64::new(u64::MAX),
-            accepted: accepted.map(Mutex::new),
-            first_answers: job.targets.iter().map(|_| AtomicU64::new(0)).collect(),
-            store: Store::new(job.seed),
-            begin,
-        }
-    }
-
-    /// The longest time without success: between two, or from the last to `end`.
-    #[must_use]
-    pub fn longest_gap(&self, end: Nanos) -> Gap {
-        let last = Gap { from: self.last_ok.load(Ordering::Relaxed), to: end };
-        let known = *self.gap.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.length() > known.length() { last } else { known }
-    }
-
-    /// When something first failed.
-    #[must_use]
-    pub fn first_failure(&self) -> Option<Nanos> {
-        Some(self.first_failure.load(Ordering::Relaxed)).filter(|first| *first != u64::MAX)
-    }
-
-    fn good(&self, now: Nanos) {
-        let before = self.last_ok.fetch_max(now, Ordering::Relaxed);
-        // Most are far below a millisecond, and no lock is taken for those.
-        if now.saturating_sub(before) > 1_000_000 {
-            let mut gap = self.gap.lock().unwrap_or_else(PoisonError::into_inner);
-            if now - before > gap.to - gap.from {
-                *gap = Gap { from: before, to: now };
-            }
-        }
-    }
 }
 
 /// What the seats of a thread share.
@@ -430,35 +352,6 @@ impl Room {
     }
 }
 
-/// A timer of microseconds; tokio's has milliseconds.
-struct Timer(AsyncFd<std::os::fd::OwnedFd>);
-
-impl Timer {
-    fn new() -> std::io::Result<Self> {
-        let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
-        let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
-        #[expect(deprecated, reason = "its successor is unsafe; an OwnedFd keeps what that asks for")]
-        AsyncFd::new(timer).map(Self)
-    }
-
-    async fn wait(&mut self, time: Duration) {
-        let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let time = time.min(Duration::from_secs(3600));
-        let it_value = Timespec {
-            tv_sec: i64::try_from(time.as_secs()).unwrap_or_default(),
-            tv_nsec: i64::from(time.subsec_nanos()).max(1),
-        };
-        let set = Itimerspec { it_interval: zero, it_value };
-        if timerfd_settime(self.0.get_ref(), TimerfdTimerFlags::empty(), &set).is_err() {
-            return sleep(time).await;
-        }
-        // Setting it again takes back that it is readable, so it is never read.
-        if let Ok(mut ready) = self.0.readable().await {
-            ready.clear_ready();
-        }
-    }
-}
-
 /// Which thread this is, and what it is given.
 pub struct Thread {
     /// 0 to `of - 1`.
@@ -513,7 +406,7 @@ async fn run(job: &Arc<Job>, shared: &Arc<Shared>, thread: Thread) {
         order: order.clone(),
     });
     sleep(shared.begin.saturating_duration_since(Instant::now())).await;
-    let cpu = cpu();
+    let cpu = clock::cpu();
     let press = async {
         tokio::select! {
             () = room.go() => {}
@@ -539,7 +432,7 @@ async fn run(job: &Arc<Job>, shared: &Arc<Shared>, thread: Thread) {
     room.tell(&news);
     let mut tally = room.tally.take();
     tally.counts.cut = room.begun.get() - room.done.get();
-    tally.cpu = (self::cpu().saturating_sub(cpu), room.now());
+    tally.cpu = (clock::cpu().saturating_sub(cpu), room.now());
     let _ = news.send(News::Done(index, Box::new(tally)));
 }
 
@@ -569,11 +462,4 @@ impl Room {
             self.gone.notified().await;
         }
     }
-}
-
-/// CPU time of this thread.
-fn cpu() -> Nanos {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    let seconds = Nanos::try_from(time.tv_sec).unwrap_or_default();
-    seconds * SECOND + Nanos::try_from(time.tv_nsec).unwrap_or_default()
 }

@@ -327,7 +327,8 @@ fn errors(report: &Report, out: &mut String) -> std::fmt::Result {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::{Frame, ServerRow};
+    use crate::report::ServerRow;
+    use crate::report::build::Frame;
     use crate::tally::Tally;
 
     #[test]

@@ -175,7 +175,8 @@ pub fn percentile(row: &LatencyRow, metric: &str) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::{Frame, PlanRow};
+    use crate::report::PlanRow;
+    use crate::report::build::Frame;
     use crate::tally::{Span, Tally, Waited};
     use crate::words::{Class, Phase, Trouble};
 
