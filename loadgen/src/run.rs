@@ -128,7 +128,7 @@ pub fn run(job: Job, mut setting: Setting) -> Result<Ran, RunError> {
         _ => None,
     };
     let tally = gather.tally;
-    let plan = plan_row(&job, setting.arguments, tally.counts.arrivals, elapsed);
+    let plan = plan_row(&job, setting.arguments, tally.counts.arrivals, shared.started_for());
     let frame = Frame {
         run: job.mail.run.clone(),
         started: checks::calendar::rfc3339(i64::try_from(seconds).unwrap_or_default()),
@@ -157,12 +157,11 @@ impl Ran {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts and nanoseconds of a run")]
-fn plan_row(job: &Job, arguments: Vec<String>, arrivals: u64, elapsed: Nanos) -> PlanRow {
+fn plan_row(job: &Job, arguments: Vec<String>, arrivals: u64, started: Nanos) -> PlanRow {
     let open = matches!(job.pace, Pace::Open { .. });
     let mut targets: Vec<String> = job.targets.iter().map(|target| target.label.clone()).collect();
     targets.truncate(20);
-    let lasted =
-        job.stop.time.map_or(elapsed as f64 / 1e9, |time| time.as_secs_f64().min(elapsed as f64 / 1e9));
+    let lasted = started as f64 / 1e9;
     PlanRow {
         model: if open { "open" } else { "closed" }.to_owned(),
         targets,

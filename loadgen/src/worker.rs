@@ -413,6 +413,7 @@ async fn run(job: &Arc<Job>, shared: &Arc<Shared>, thread: Thread) {
             _ = order.wait_for(|order| *order != Order::Run) => {}
         }
         room.ended.set(true);
+        shared.ended.fetch_max(room.now(), Ordering::Relaxed);
         let stop =
             job.stop.time.map_or(Nanos::MAX, |time| Nanos::try_from(time.as_nanos()).unwrap_or(Nanos::MAX));
         room.count_unsent(room.now().min(stop));

@@ -187,7 +187,8 @@ fn is_called(name: &str, wanted: &str) -> bool {
     name == wanted || name.split('.').next() == Some(wanted)
 }
 
-/// From here on the generator's own lag spoils what it measures, in milliseconds.
+/// From here on the generator's own lag may spoil what it measures, in milliseconds; it does if it is also a tenth of
+/// that.
 const OWN_LAG: f64 = 10.0;
 /// From here on an open run's threads have no time left, in percent.
 const BUSY: f64 = 97.0;
@@ -197,7 +198,7 @@ fn generator(tally: &Tally, frame: &Frame) -> GeneratorRow {
     let cpu_share = percent(used, lived);
     let mut saturated = Vec::new();
     if let Some(lag) = LatencyRow::of(&tally.own_lag)
-        && lag.p99 > OWN_LAG
+        && lag.p99 > OWN_LAG.max(LatencyRow::of(tally.headline()).map_or(0.0, |row| row.p99 / 10.0))
     {
         saturated.push(format!(
             "1 % of the work was started {:.1} ms late or more though sessions were free",

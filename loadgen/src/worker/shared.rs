@@ -27,6 +27,8 @@ pub struct Shared {
     pub(crate) first_answers: Vec<AtomicU64>,
     pub(crate) store: Store,
     pub(super) begin: Instant,
+    /// When the last thread stopped to start anything.
+    pub(super) ended: AtomicU64,
 }
 
 /// A time without success.
@@ -59,6 +61,7 @@ impl Shared {
             first_answers: job.targets.iter().map(|_| AtomicU64::new(0)).collect(),
             store: Store::new(job.seed),
             begin,
+            ended: AtomicU64::new(0),
         }
     }
 
@@ -68,6 +71,12 @@ impl Shared {
         let last = Gap { from: self.last_ok.load(Ordering::Relaxed), to: end };
         let known = *self.gap.lock().unwrap_or_else(PoisonError::into_inner);
         if last.length() > known.length() { last } else { known }
+    }
+
+    /// How long work was started, in nanoseconds.
+    #[must_use]
+    pub fn started_for(&self) -> Nanos {
+        self.ended.load(Ordering::Relaxed)
     }
 
     /// When something first failed.
