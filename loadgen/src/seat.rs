@@ -75,18 +75,17 @@ impl Seat {
         }
     }
 
-    /// Does the arrival `number`.
-    pub(crate) async fn perform(&mut self, number: u64) -> Deed {
+    /// Does the arrival `number`, which is started now.
+    pub(crate) async fn perform(&mut self, number: u64, now: Nanos) -> Deed {
         let room = Rc::clone(&self.room);
         let Some(target) = self.target(&room, number) else {
             return Deed { result: Err(Trouble::lost(Phase::Connect, Class::Local)), server: None };
         };
-        let idle = room.now();
         let other = self.live.as_ref().is_some_and(|live| live.origin != target.origin);
         let stale = self
             .live
             .as_ref()
-            .is_some_and(|live| idle.saturating_sub(live.last) > RESTED && live.conn.stale());
+            .is_some_and(|live| now.saturating_sub(live.last) > RESTED && live.conn.stale());
         if other {
             self.leave().await;
         } else if stale {
@@ -102,10 +101,10 @@ impl Seat {
     }
 
     /// What is to be done to the connection after an arrival that was counted.
-    pub(crate) async fn settle(&mut self, result: Result<u64, Trouble>) {
+    pub(crate) async fn settle(&mut self, result: Result<u64, Trouble>, now: Nanos) {
         let Some(live) = &mut self.live else { return };
         live.used += 1;
-        live.last = self.room.now();
+        live.last = now;
         match result {
             Ok(_) if live.good_for > 0 && live.used >= live.good_for => self.leave().await,
             Ok(_) if self.room.job.smtp.end != End::Message => self.leave().await,

@@ -295,7 +295,7 @@ impl Room {
         let started = self.now();
         self.begun.set(self.begun.get() + 1);
         self.tally.borrow_mut().start(scheduled, started, waited);
-        let deed = seat.perform(number).await;
+        let deed = seat.perform(number, started).await;
         let ended = self.now();
         self.done.set(self.done.get() + 1);
         {
@@ -315,7 +315,7 @@ impl Room {
             }
         }
         let failed = deed.result.is_err();
-        seat.settle(deed.result).await;
+        seat.settle(deed.result, ended).await;
         if failed && matches!(self.job.pace, Pace::Closed { .. }) {
             // A server that refuses at once would have a closed run spin.
             tokio::task::yield_now().await;
