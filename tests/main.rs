@@ -9,6 +9,7 @@ mod databases;
 mod farm;
 #[cfg(test)]
 mod lab;
+mod load;
 mod postfix;
 mod probe;
 mod proxy;

@@ -16,9 +16,9 @@ use rustix::process::Pid;
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// A running instance, which stops and leaves nothing behind when it is dropped.
-struct Postfix {
+pub(crate) struct Postfix {
     folder: PathBuf,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
 }
 
 /// What is special about an instance.
@@ -90,7 +90,7 @@ impl<'a> Setup<'a> {
 
 impl Postfix {
     /// Starts one; `extra` is more lines of main.cf.
-    fn start(name: &str, extra: &str) -> Self {
+    pub(crate) fn start(name: &str, extra: &str) -> Self {
         Setup::new(name, extra).start()
     }
 
@@ -122,7 +122,7 @@ impl Postfix {
         out.is_ok_and(|out| out.status.success())
     }
 
-    fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.folder.join("log")).unwrap_or_default()
     }
 

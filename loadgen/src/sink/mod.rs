@@ -1,36 +1,41 @@
 //! EDGE: an SMTP server in the process, which counts what it took and can be made ill.
 //!
-//! Owns the listener, the sessions' sockets, the [`Fault`]s, and the ledger of accepted messages. Refuses to know the
-//! protocol ([`session`]) and what the messages are for: it keeps their ids only. Fails to start as `bind` does; later
-//! whatever goes wrong ends one session.
+//! Owns the listener, the sessions' sockets, TLS, and the ledger of accepted messages. Refuses to know the
+//! protocol ([`session`]), the kinds of illness ([`fault`]) and what the messages are for: it keeps their ids only. Fails to start as
+//! `bind` does; later whatever goes wrong ends one session.
 //!
 //! A message counts as accepted when the 250 to its final dot was written, so a client that saw the answer and
 //! waits for the one to QUIT finds it counted. The ledger grows with the number of different ids.
 
+pub mod content;
+pub mod fault;
+pub mod serve;
 pub mod session;
+mod talk;
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ahash::AHashMap;
+use rustls::ServerConfig;
 use socket2::SockRef;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
-use self::session::{Session, Turn};
+use self::fault::Rule;
+use self::session::{Abilities, Accepted};
+use self::talk::{End, converse};
 use crate::message;
 
 /// A client that says nothing, or takes no answer, for this long is left.
 const IDLE: Duration = Duration::from_secs(60);
 /// How long not to accept after the system could not (no descriptors): without it the loop would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// Bytes of one read.
-const READ: usize = 16 * 1024;
 /// Connections that the kernel keeps for us to accept.
 const BACKLOG: u32 = 1024;
 
@@ -45,13 +50,56 @@ pub struct SinkConfig {
     /// Sessions at one time. More clients are connected but get no banner, as with Postfix when all its processes
     /// are busy.
     pub max_sessions: usize,
+    /// What it offers.
+    pub abilities: Abilities,
+    /// What befalls its answers; of several for a stage the first whose odds come up.
+    pub rules: Vec<Rule>,
+    /// How it speaks TLS, where [`Abilities::starttls`] offers it.
+    pub tls: Option<Secret>,
+    /// What it remembers of messages.
+    pub remember: Remember,
+}
+
+/// A certificate and its key. All are equal: who compares sinks does not mean their keys.
+#[derive(Clone)]
+pub struct Secret(pub Arc<ServerConfig>);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+impl PartialEq for Secret {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Secret {}
+
+/// What a sink remembers of messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Remember {
+    /// Their ids, each with its count.
+    #[default]
+    Ids,
+    /// Of ids that a load run made, a bit each, and their delay.
+    Runs,
 }
 
 impl SinkConfig {
     /// A sink of that name with room for 1000 sessions.
     #[must_use]
     pub fn new(hostname: impl Into<String>) -> Self {
-        Self { hostname: hostname.into(), max_sessions: 1000 }
+        Self {
+            hostname: hostname.into(),
+            max_sessions: 1000,
+            abilities: Abilities::default(),
+            rules: Vec::new(),
+            tls: None,
+            remember: Remember::Ids,
+        }
     }
 }
 
@@ -82,12 +130,31 @@ struct Shared {
     config: SinkConfig,
     fault: watch::Sender<Option<Fault>>,
     taken: Mutex<Taken>,
+    counts: Counts,
+}
+
+/// What a sink counts.
+#[derive(Debug, Default)]
+struct Counts {
+    sessions: AtomicU64,
+    secured: AtomicU64,
+    messages: AtomicU64,
+    recipients: AtomicU64,
+    bytes: AtomicU64,
+    ill: AtomicU64,
+}
+
+impl Shared {
+    fn new(config: SinkConfig) -> Self {
+        Self { config, fault: watch::Sender::new(None), taken: Mutex::default(), counts: Counts::default() }
+    }
 }
 
 #[derive(Default)]
 struct Taken {
     messages: u64,
     ids: Ledger,
+    runs: serve::Runs,
 }
 
 impl Shared {
@@ -104,7 +171,7 @@ impl Sink {
     pub fn start(listen: SocketAddr, config: SinkConfig) -> io::Result<Self> {
         let listener = bind(listen)?;
         let address = listener.local_addr()?;
-        let shared = Arc::new(Shared { config, fault: watch::Sender::new(None), taken: Mutex::default() });
+        let shared = Arc::new(Shared::new(config));
         let mut sink = Self { address, shared, running: None };
         sink.serve(listener);
         Ok(sink)
@@ -189,63 +256,33 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, mut stopped: watch::
 
 /// One session, until it ends or the sink crashes.
 async fn attend(mut stream: TcpStream, shared: Arc<Shared>, mut stopped: watch::Receiver<()>) {
-    let crashed = tokio::select! {
+    let reset = tokio::select! {
         _ = stopped.changed() => true,
-        _ = converse(&mut stream, &shared) => false,
+        ended = converse(&mut stream, &shared) => matches!(ended, Ok(End::Reset)),
     };
-    if crashed {
+    if reset {
         // Closing is a RST then, as when a machine has lost its state.
         let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
     }
 }
 
-async fn converse(stream: &mut TcpStream, shared: &Shared) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let mut fault = shared.fault.subscribe();
-    let busy = match timeout(IDLE, fault.wait_for(|fault| *fault != Some(Fault::SilentBanner))).await {
-        Ok(Ok(fault)) => *fault == Some(Fault::RejectBanner421),
-        Ok(Err(_)) | Err(_) => return Ok(()),
-    };
-    let host = &shared.config.hostname;
-    if busy {
-        return write(stream, format!("421 4.3.2 {host} Service not available\r\n").as_bytes()).await;
-    }
-    write(stream, format!("220-{host} ESMTP\r\n220 {host} ready\r\n").as_bytes()).await?;
-
-    let mut session = Session::new(host.clone());
-    let (mut buffer, mut output) = (vec![0; READ], Vec::new());
-    loop {
-        let length = timeout(IDLE, stream.read(&mut buffer)).await??;
-        let mut input = buffer.get(..length).unwrap_or_default();
-        if input.is_empty() {
-            return Ok(());
-        }
-        loop {
-            let reject = match &*fault.borrow() {
-                Some(Fault::RejectMail(text)) => Some(text.clone()),
-                Some(Fault::RejectBanner421 | Fault::SilentBanner) | None => None,
-            };
-            let turn = session.feed(&mut input, reject.as_deref(), &mut output);
-            write(stream, &output).await?;
-            output.clear();
-            match turn {
-                Turn::More => break,
-                Turn::Accepted(content) => {
-                    let mut taken = shared.taken();
-                    taken.messages += 1;
-                    if let Some(id) = message::id(&content) {
-                        *taken.ids.entry(id.to_owned()).or_default() += 1;
-                    }
-                }
-                Turn::Close => return Ok(()),
+impl Shared {
+    /// Counts messages whose answer was written.
+    fn take(&self, accepted: &[Accepted]) {
+        for message in accepted {
+            self.counts.messages.fetch_add(1, Ordering::Relaxed);
+            self.counts
+                .recipients
+                .fetch_add(u64::try_from(message.recipients).unwrap_or_default(), Ordering::Relaxed);
+            self.counts.bytes.fetch_add(u64::try_from(message.size).unwrap_or_default(), Ordering::Relaxed);
+            let id = message::id(&message.content);
+            let mut taken = self.taken();
+            taken.messages += 1;
+            match (self.config.remember, id) {
+                (Remember::Ids, Some(id)) => *taken.ids.entry(id.to_owned()).or_default() += 1,
+                (Remember::Runs, Some(id)) => taken.runs.take(id),
+                (_, None) => {}
             }
         }
     }
-}
-
-async fn write(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<()> {
-    if bytes.is_empty() {
-        return Ok(());
-    }
-    timeout(IDLE, stream.write_all(bytes)).await?
 }
