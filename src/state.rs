@@ -186,11 +186,14 @@ impl State {
         self.retired.keys()
     }
 
-    /// The real servers of a virtual that are down and keep their weight all the same.
+    /// The real servers of a virtual that are down and keep their weight by the floor.
     #[must_use]
     pub fn held(&self, now: Instant, config: &VirtualConfig) -> BTreeSet<RealId> {
         let known = self.known(now, config);
-        let held = config.reals.iter().zip(known).filter(|(_, (share, _))| matches!(share, Share::Held(_)));
+        let by_floor = |(share, condition): &(Share, Condition)| {
+            matches!(share, Share::Held(_)) && condition.standing != Standing::Cut
+        };
+        let held = config.reals.iter().zip(known).filter(|(_, known)| by_floor(known));
         held.map(|(real, _)| real.id).collect()
     }
 
