@@ -164,7 +164,8 @@ impl<D: Dataplane> Director<D> {
         let Report { finding, transition, .. } = report;
         let matters = transition.is_some()
             || finding.state == health::State::Unknown
-            || finding.unanswered_since.is_some() != known.unanswered_since.is_some();
+            || finding.unanswered_since.is_some() != known.unanswered_since.is_some()
+            || self.state.awaits(&plan);
         let before = transition.map(|_| conditions(&self.state, &plan));
         self.state.absorb(&plan, finding);
         if let (Some(before), Some(transition)) = (before, transition) {
@@ -238,9 +239,9 @@ impl<D: Dataplane> Director<D> {
                 return;
             }
         }
+        let desired = self.state.desired(now, &self.actual);
         self.notices.tell_cut_off(&self.state);
         self.notices.tell_held(now, &self.state);
-        let desired = self.state.desired(now, &self.actual);
         if self.looked.is_none() {
             notices::tell_foreign(&self.state, &self.actual.table);
         }

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use checks::{Failure, Outcome, Reason, Stage};
+use checks::{Failure, Kind, Outcome, Reason, Stage};
 
 use crate::config::{CheckPlan, Config, RealConfig, VirtualConfig};
 use crate::health;
@@ -31,6 +31,8 @@ pub struct Finding {
     pub failure: Option<Failure>,
     /// When the last outcome came.
     pub asked: Option<Instant>,
+    /// Whether it was a failure of the server.
+    pub failed: bool,
     /// How long the last check took.
     pub took: Duration,
     /// Since when no outcome comes from the other side of the network: no answer to a connection, or no way to ask.
@@ -46,18 +48,25 @@ pub struct Finding {
 }
 
 impl Finding {
-    /// Whether `failure` shows nothing but that no answer came from the network.
-    #[must_use]
-    pub fn is_unanswered(failure: &Failure) -> bool {
-        matches!(failure.stage, Stage::Connect | Stage::Echo)
-            && matches!(failure.reason, Reason::Unreachable | Reason::Timeout | Reason::Local)
+    /// Whether an outcome shows nothing but that no answer came from the network.
+    fn is_unanswered(outcome: &Outcome) -> bool {
+        let Err(Failure { stage, reason, text, .. }) = &outcome.verdict else { return false };
+        match stage {
+            Stage::Connect | Stage::Echo => {
+                matches!(reason, Reason::Unreachable | Reason::Timeout | Reason::Local)
+            }
+            // A question in a datagram has no connection before it; a text tells of answers that were none.
+            Stage::Request => *reason == Reason::Timeout && outcome.stages.is_empty() && text.is_empty(),
+            _ => false,
+        }
     }
 
     /// Takes over from an outcome all that does not depend on what came before it, and what is smoothed.
     pub fn learn(&mut self, now: Instant, outcome: &Outcome) {
         self.asked = Some(now);
         self.took = outcome.took;
-        let unanswered = outcome.verdict.as_ref().err().is_some_and(Self::is_unanswered);
+        self.failed = outcome.verdict.as_ref().err().is_some_and(|failure| failure.reason != Reason::Local);
+        let unanswered = Self::is_unanswered(outcome);
         self.unanswered_since = self.unanswered_since.filter(|_| unanswered).or(unanswered.then_some(now));
         if let Some(took) = outcome.banner_took() {
             // As TCP smooths its round trips (RFC 6298): an eighth of the news.
@@ -104,6 +113,11 @@ pub struct State {
     leaving: BTreeMap<(VirtualId, RealId), Instant>,
     /// Virtuals that an earlier configuration had and that still drain.
     retired: BTreeMap<VirtualId, Retired>,
+    /// Checks that fell silent together with all others. What they found says nothing, until one that began after the
+    /// silence has failed.
+    excused: BTreeSet<CheckPlan>,
+    /// Since when somebody answers; `None` while nobody does.
+    answered: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -126,8 +140,14 @@ impl State {
     /// Nothing is known yet.
     #[must_use]
     pub fn new(config: Config) -> Self {
-        let mut state =
-            Self { config, findings: BTreeMap::new(), leaving: BTreeMap::new(), retired: BTreeMap::new() };
+        let mut state = Self {
+            config,
+            findings: BTreeMap::new(),
+            leaving: BTreeMap::new(),
+            retired: BTreeMap::new(),
+            excused: BTreeSet::new(),
+            answered: None,
+        };
         state.findings = state.fresh_findings();
         state
     }
@@ -166,11 +186,14 @@ impl State {
         self.retired.keys()
     }
 
-    /// The real servers of a virtual that are down and keep their weight all the same.
+    /// The real servers of a virtual that are down and keep their weight by the floor.
     #[must_use]
     pub fn held(&self, now: Instant, config: &VirtualConfig) -> BTreeSet<RealId> {
         let known = self.known(now, config);
-        let held = config.reals.iter().zip(known).filter(|(_, (share, _))| matches!(share, Share::Held(_)));
+        let by_floor = |(share, condition): &(Share, Condition)| {
+            matches!(share, Share::Held(_)) && condition.standing != Standing::Cut
+        };
+        let held = config.reals.iter().zip(known).filter(|(_, known)| by_floor(known));
         held.map(|(real, _)| real.id).collect()
     }
 
@@ -179,7 +202,12 @@ impl State {
     #[must_use]
     pub fn cut_off_since(&self) -> Option<Instant> {
         let mut hosts: BTreeMap<IpAddr, &Finding> = BTreeMap::new();
-        for (plan, finding) in &self.findings {
+        // What a command says is no word from the network, and a server that is new does not end a silence.
+        let counts = |(plan, finding): &(&CheckPlan, &Finding)| {
+            let was_asked = finding.asked.is_some() || self.answered.is_some();
+            was_asked && !matches!(plan.spec.kind, Kind::External(_))
+        };
+        for (plan, finding) in self.findings.iter().filter(counts) {
             let latest = hosts.entry(plan.spec.target.ip()).or_insert(finding);
             if finding.asked > latest.asked {
                 *latest = finding;
@@ -187,6 +215,46 @@ impl State {
         }
         let silent = hosts.values().map(|finding| finding.unanswered_since).collect::<Option<Vec<_>>>()?;
         silent.into_iter().max().filter(|_| hosts.len() > 1)
+    }
+
+    /// Whether what this check finds next decides if its server is out, after a silence of all.
+    #[must_use]
+    pub fn awaits(&self, plan: &CheckPlan) -> bool {
+        self.answered.is_some() && self.excused.contains(plan)
+    }
+
+    /// Notes who falls silent with all others, and who has been asked since.
+    fn excuse(&mut self, now: Instant) {
+        let cut_off = self.cut_off_since();
+        if cut_off.is_some() {
+            self.answered = None;
+            let silent = self.findings.iter().filter(|(plan, finding)| {
+                finding.unanswered_since.is_some()
+                    && !self.excused.contains(plan)
+                    && (finding.state != health::State::Down || self.is_cut(plan, finding, cut_off))
+            });
+            let silent: Vec<_> = silent.map(|(plan, _)| plan.clone()).collect();
+            self.excused.extend(silent);
+            return;
+        }
+        let answered = *self.answered.get_or_insert(now);
+        let findings = &self.findings;
+        self.excused.retain(|plan| {
+            findings.get(plan).is_some_and(|finding| {
+                let began = finding.asked.and_then(|asked| asked.checked_sub(finding.took));
+                let rises = finding.state == health::State::Down && !finding.failed;
+                began < Some(answered) || rises
+            })
+        });
+    }
+
+    /// Whether a check fell silent together with all others.
+    fn is_cut(&self, plan: &CheckPlan, finding: &Finding, cut_off: Option<Instant>) -> bool {
+        let with_the_others = |silent: Instant| {
+            finding.since >= Some(silent)
+                && cut_off.is_some_and(|cut_off| cut_off <= silent + plan.interval + TOGETHER)
+        };
+        self.excused.contains(plan) || finding.unanswered_since.is_some_and(with_the_others)
     }
 
     /// All that is known of a real server.
@@ -199,17 +267,10 @@ impl State {
         let known: Vec<(&CheckPlan, &Finding)> =
             real.checks.iter().filter_map(|plan| self.findings.get_key_value(plan)).collect();
         let findings = || known.iter().map(|(_, finding)| *finding);
-        let is_cut = |plan: &CheckPlan, finding: &Finding| {
-            let with_the_others = |silent: Instant| {
-                finding.since >= Some(silent)
-                    && cut_off.is_some_and(|cut_off| cut_off <= silent + plan.interval + TOGETHER)
-            };
-            finding.unanswered_since.is_some_and(with_the_others)
-        };
         let down = || known.iter().filter(|(_, finding)| finding.state == health::State::Down);
         let unknown = findings().find(|finding| finding.state == health::State::Unknown);
         // Hard before soft, and the oldest: what came after may follow from it.
-        let worst_down = down().filter(|(plan, f)| !is_cut(plan, f)).map(|(_, f)| *f);
+        let worst_down = down().filter(|(plan, f)| !self.is_cut(plan, f, cut_off)).map(|(_, f)| *f);
         let worst_down = worst_down.min_by_key(|finding| (!finding.is_hard(), finding.since));
         let (leading, standing) = if let Some(finding) = worst_down {
             let standing = match finding.since {
@@ -297,6 +358,7 @@ impl State {
 
     /// The table that should be, given the one that is. Remembers what has begun to leave.
     pub fn desired(&mut self, now: Instant, actual: &Dump) -> Table {
+        self.excuse(now);
         self.retired.retain(|id, retired| {
             retired.missed = if actual.table.virtuals.contains_key(id) { 0 } else { retired.missed + 1 };
             retired.missed < 2

@@ -44,8 +44,9 @@ pub enum Standing {
 }
 
 impl Standing {
+    /// Whether it is known to serve: who is not known may not be in the table at all.
     fn serves(self) -> bool {
-        matches!(self, Self::Unknown | Self::Up | Self::Degraded(_))
+        matches!(self, Self::Up | Self::Degraded(_))
     }
 }
 
@@ -156,6 +157,7 @@ mod tests {
             ("ssU", 9, "0 h 1"),       // a third is not
             ("sss", 9, "h h h"),       // what all have is nobody's fault
             ("s", 9, "h"),             //
+            ("s?", 9, "h k"),          // who nobody knows may be in no table
             ("sD", 9, "h 0"),          // the last that can be connected to stays
             ("sDU", 9, "h 0 1"),       // what is gone counts against the floor
             ("sUUU?", 0, "0 1 1 1 k"), // unknown is not down

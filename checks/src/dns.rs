@@ -78,7 +78,10 @@ impl Query {
 /// Whether `name` can be asked for.
 #[must_use]
 pub fn is_name(name: &str) -> bool {
-    Name::new(name.strip_suffix('.').unwrap_or(name)).is_ok()
+    let name = name.strip_suffix('.').unwrap_or(name);
+    // simple-dns leaves empty labels out, and the answer would be to another question.
+    let is_whole = name.is_empty() || name.split('.').all(|label| !label.is_empty());
+    is_whole && Name::new(name).is_ok()
 }
 
 /// One question, ready to be asked.

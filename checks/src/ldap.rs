@@ -11,7 +11,7 @@ use self::ber::{Reader, tlv};
 use crate::credential::Credential;
 use crate::smtp::Pattern;
 use crate::smtp::reply::printable;
-use crate::talk::{Passed, Step, Talk, Trouble, Turn};
+use crate::talk::{MAX_SESSION, Passed, Step, Talk, Trouble, Turn};
 use crate::tls::TlsSpec;
 use crate::{Reason, Stage};
 
@@ -27,6 +27,9 @@ const EXTENDED_RESPONSE: u8 = 0x78;
 
 /// Most lines of an entry that are shown.
 const SHOWN: usize = 8;
+/// Most bytes of an entry as lines. Each value repeats the name of its attribute: a long name with thousands of empty
+/// values would take ten thousand times its message.
+const MAX_ENTRY: usize = 4 * MAX_SESSION;
 
 /// Bind, search one entry, unbind (RFC 4511). The default asks for the root DSE (RFC 4512 section 5.1), anonymously.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -135,7 +138,12 @@ impl Talk for Dialogue<'_> {
                 Ok(Turn { step: self.search(), passed: Some(passed) })
             }
             SEARCH_ENTRY if self.bound && self.entry.is_none() => {
-                self.entry = Some(lines(&mut body).ok_or_else(malformed)?);
+                let lines = lines(&mut body).ok_or_else(malformed)?;
+                let length: usize = lines.iter().map(String::len).sum();
+                if length >= MAX_ENTRY {
+                    return Err(Trouble::new(Reason::TooLong, "the entry"));
+                }
+                self.entry = Some(lines);
                 Ok(Turn::just(Step::Listen))
             }
             SEARCH_REFERENCE if self.bound => Ok(Turn::just(Step::Listen)),
@@ -197,16 +205,22 @@ fn judge(result: &mut Reader<'_>) -> Result<(), Trouble> {
     Err(Trouble::new(reason, said.trim_ascii_end()).coded(code))
 }
 
-/// An entry: its DN, then `name: value` for each value.
+/// An entry: its DN, then `name: value` for each value, up to [`MAX_ENTRY`] bytes and a line.
 fn lines(entry: &mut Reader<'_>) -> Option<Vec<String>> {
     let mut lines = vec![String::from_utf8_lossy(entry.expect(ber::OCTETS)?).into_owned()];
     let mut attributes = Reader(entry.expect(ber::SEQUENCE)?);
+    let mut length = 0;
     while !attributes.0.is_empty() {
         let mut attribute = Reader(attributes.expect(ber::SEQUENCE)?);
         let name = String::from_utf8_lossy(attribute.expect(ber::OCTETS)?);
         let mut values = Reader(attribute.expect(ber::SET)?);
         while !values.0.is_empty() {
-            lines.push(format!("{name}: {}", String::from_utf8_lossy(values.expect(ber::OCTETS)?)));
+            let line = format!("{name}: {}", String::from_utf8_lossy(values.expect(ber::OCTETS)?));
+            length += line.len();
+            lines.push(line);
+            if length >= MAX_ENTRY {
+                return Some(lines);
+            }
         }
     }
     Some(lines)
@@ -272,6 +286,17 @@ mod tests {
             bytes
         });
         assert_eq!(verdict(&[nested]), Some(Err((Reason::Protocol, None))));
+    }
+
+    #[test]
+    fn a_long_name_with_many_values_is_too_long() {
+        let values = tlv(ber::SET, &tlv(ber::OCTETS, b"").repeat(10_000));
+        let attribute = tlv(ber::SEQUENCE, &[tlv(ber::OCTETS, &[b'n'; 30_000]), values].concat());
+        let parts = [tlv(ber::OCTETS, b""), tlv(ber::SEQUENCE, &attribute)];
+        let says =
+            [message(1, &result(BIND_RESPONSE, 0, "")), message(2, &tlv(SEARCH_ENTRY, &parts.concat()))];
+        assert!(says.concat().len() < MAX_SESSION);
+        assert_eq!(verdict(&says), Some(Err((Reason::TooLong, None))));
     }
 
     proptest! {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use checks::{CheckSpec, Kind};
+use checks::{CheckSpec, StageReport};
 
 use super::*;
 use crate::config::{DataplaneChoice, LogFormat, LogLevel, OnExit, ProxyOptions, Tier};
@@ -399,6 +399,18 @@ impl Silence {
         }
         self.play.state.absorb(&plan(n), finding);
     }
+
+    /// A check was made, and all was well; that makes it up, or not yet.
+    fn ends_for(&mut self, plan: &CheckPlan, state: health::State) {
+        let mut finding = self.play.state.finding(plan).unwrap().clone();
+        let outcome =
+            Outcome { verdict: Ok(()), took: SECOND, stages: vec![], capabilities: vec![], tls: None };
+        finding.learn(self.play.now, &outcome);
+        if finding.state != state {
+            (finding.was, finding.state, finding.since) = (finding.state, state, Some(self.play.now));
+        }
+        self.play.state.absorb(plan, finding);
+    }
 }
 
 #[test]
@@ -414,8 +426,94 @@ fn where_no_server_answers_the_table_stays_as_it_was() {
         assert_eq!(silence.play.step().1, "1=5 2=5", "both are not: it is the director");
         silence.falls_on(2, Down);
         assert_eq!(silence.play.step().1, "1=5 2=5");
-        let held = silence.play.state.held(silence.play.now, &silence.play.state.config().virtuals[0]);
-        assert_eq!(held.len(), 2);
+        let config = &silence.play.state.config().virtuals[0];
+        let known = silence.play.state.known(silence.play.now, config);
+        assert!(known.iter().all(|(share, _)| *share == Share::Held(Weight(5))), "{known:?}");
+        let held = silence.play.state.held(silence.play.now, config);
+        assert!(held.is_empty(), "they need not share a fault");
+    }
+}
+
+#[test]
+fn when_the_network_is_back_nobody_is_out_for_having_been_out_of_reach() {
+    let mut config = farm(&[1, 2, 3]);
+    let mail = with_mail_tier(&mut config, 1);
+    let mut play = Play::both_up(config);
+    play.state.absorb(&mail, Finding { state: Up, ..Finding::default() });
+    play.sees(3, Up);
+    play.step();
+    let mut silence = Silence { play, reason: Reason::Timeout };
+    for n in 1..=3 {
+        silence.falls_on(n, Down);
+    }
+    silence.play.state.absorb(&mail, silence.play.state.finding(&plan(2)).unwrap().clone());
+    assert_eq!(silence.play.step().1, "1=5 2=5 3=5");
+    silence.play.now += 3 * TOGETHER;
+    silence.ends_for(&plan(1), Down);
+    assert_eq!(silence.play.state.cut_off_since(), None);
+    assert_eq!(silence.play.step().1, "1=5 2=5 3=5", "one has answered once, the others were not asked yet");
+    silence.play.now += SECOND;
+    silence.ends_for(&plan(1), Up);
+    silence.ends_for(&plan(2), Down);
+    assert_eq!(silence.play.step().1, "1=5 2=5 3=5", "nor has the other check of the first been made");
+    silence.falls_on(3, Down);
+    silence.play.now += 2 * SECOND;
+    silence.falls_on(3, Down);
+    assert_eq!(silence.play.step().1, "1=5 2=5 3=0", "who is silent now, and alone, is gone");
+    silence.falls_on(2, Down);
+    assert_eq!(silence.play.step().1, "1=5 2=0 3=0");
+}
+
+#[test]
+fn a_server_that_is_new_while_nobody_answers_does_not_end_it() {
+    let mut silence = Silence { play: Play::both_up(farm(&[1, 2])), reason: Reason::Timeout };
+    silence.falls_on(1, Down);
+    silence.falls_on(2, Down);
+    assert_eq!(silence.play.step().1, "1=5 2=5");
+    silence.play.now += 2 * TOGETHER;
+    silence.play.state.reconfigure(farm(&[1, 2, 3]));
+    assert_eq!(silence.play.step().1, "1=5 2=5", "it was not asked yet");
+    silence.falls_on(3, Down);
+    assert_eq!(silence.play.step().1, "1=5 2=5", "and is as silent as the others");
+}
+
+#[test]
+fn who_cannot_be_silent_does_not_speak_for_the_network() {
+    let command = checks::external::ExternalSpec {
+        command: "/bin/false".into(),
+        service: String::new(),
+        service_port: None,
+    };
+    let mut external = plan(3);
+    external.spec.kind = Kind::External(Box::new(command));
+    let mut config = farm(&[1, 2, 3]);
+    config.virtuals[0].reals[2].checks = vec![external.clone()];
+    let mut silence = Silence { play: Play::both_up(config), reason: Reason::Timeout };
+    silence.ends_for(&external, Up);
+    silence.falls_on(1, Down);
+    silence.falls_on(2, Down);
+    assert_eq!(silence.play.step().1, "1=5 2=5 3=5");
+}
+
+#[test]
+fn a_datagram_that_nobody_answers_is_silence() {
+    let failure = |text: &str| Failure { text: text.to_owned(), ..failed(Stage::Request, Reason::Timeout) };
+    let connected = StageReport {
+        stage: Stage::Connect,
+        took: SECOND,
+        code: None,
+        sent: String::new(),
+        received: vec![],
+    };
+    let now = Play::new(farm(&[1])).now;
+    for (text, stages, silent) in
+        [("", vec![], true), ("an answer with another id", vec![], false), ("", vec![connected], false)]
+    {
+        let verdict = Err(failure(text));
+        let outcome = Outcome { verdict, took: SECOND, stages, capabilities: vec![], tls: None };
+        let mut finding = Finding::default();
+        finding.learn(now, &outcome);
+        assert_eq!(finding.unanswered_since.is_some(), silent, "{outcome:?}");
     }
 }
 

@@ -116,6 +116,15 @@ impl CheckLayer {
             CheckType::On | CheckType::Off => Vec::new(),
             CheckType::Smtp | CheckType::Submission | CheckType::Smtps => smtp(Dialect::Smtp),
             CheckType::Lmtp => smtp(Dialect::Lmtp),
+            // Its conversation would begin without the header that the server waits for.
+            other if self.expected_header.is_some() && self.port.is_absent() && other.talks() => {
+                let word = other.word();
+                let message = format!(
+                    "check: proxy_protocol makes the server wait for a header, which a check of type \"{word}\" does not \
+                     send; write check.port, where it waits for none"
+                );
+                return Err((None, message));
+            }
             _ => {
                 let kind = self.service.kind(wanted, &self.steps, asked.service)?.unwrap_or(Kind::Connect);
                 vec![(Tier::Base, kind, interval)]

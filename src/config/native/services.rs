@@ -6,7 +6,7 @@
 
 use std::path::PathBuf;
 
-use checks::dns::{DnsSpec, Query};
+use checks::dns::{DnsSpec, Query, is_name};
 use checks::external::ExternalSpec;
 use checks::http::{HttpSpec, Method, is_host, is_target};
 use checks::ldap::LdapSpec;
@@ -201,7 +201,7 @@ impl ServiceLayer {
                 (name, Query::ALL.iter().find(|(known, _)| *known == word).map(|(_, query)| *query))
             }
         };
-        let Some(query) = query else {
+        let Some(query) = query.filter(|_| is_name(name)) else {
             return Err((self.request.place().cloned(), format!("request: {request:?} is not {want}")));
         };
         let (name, transport) = (name.to_owned(), transport(service));

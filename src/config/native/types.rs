@@ -123,6 +123,11 @@ impl CheckType {
         matches!(self, Pop | Imap | Ldap | Ftp)
     }
 
+    /// Whether there is a conversation, and not only a connection or none.
+    pub(super) fn talks(self) -> bool {
+        self.has_port() && !matches!(self, Oracle | Connect)
+    }
+
     /// Whether something is asked of a port.
     pub(super) fn has_port(self) -> bool {
         !matches!(self, Ping | External | On | Off)

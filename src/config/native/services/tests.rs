@@ -339,3 +339,23 @@ fn every_mistake_is_named() {
     let said = problems("check = { type = \"pop\", auth.file = \"/a\" }");
     assert_eq!(said, [format!("type: {overheard}"), format!("auth: {overheard}")]);
 }
+
+#[test]
+fn what_would_never_be_answered_is_refused() {
+    for (lines, expected) in [
+        (
+            "check = { type = \"dns\", request = \"a..example MX\" }",
+            "request: \"a..example MX\" is not a name such as \"www.example.com\", with a type of record or not: \"example.com MX\"",
+        ),
+        (
+            "proxy_protocol = \"v2\"\ncheck.type = \"imap\"",
+            "check: proxy_protocol makes the server wait for a header, which a check of type \"imap\" does not send; write \
+             check.port, where it waits for none",
+        ),
+    ] {
+        assert_eq!(problems(lines), [expected], "{lines}");
+    }
+    for lines in ["check.type = \"connect\"", "check = { type = \"imap\", port = 1143 }"] {
+        assert_eq!(problems(&format!("proxy_protocol = \"v2\"\n{lines}")), [""; 0], "{lines}");
+    }
+}
