@@ -862,3 +862,11 @@ proptest! {
         let _ = problems(&virtual_with(&format!("drain = \"{time}\"")));
     }
 }
+
+#[test]
+fn the_usual_weights_fit_the_slots_of_sh() {
+    for (scheduler, expected) in [("wlc", 100), ("sh", 1), ("mh", 100)] {
+        let config = farm(&virtual_with(&format!("scheduler = \"{scheduler}\"")));
+        assert_eq!(config.virtuals[0].reals[0].settings.weight.0, expected, "{scheduler}");
+    }
+}

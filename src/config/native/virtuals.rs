@@ -39,6 +39,9 @@ pub(super) fn lower<'a>(fields: &Fields<'_>, farm: &'a Farm<'a>) -> Option<Lower
     let identity = read_identity(fields, &protocol, farm.dataplane);
     let id = identity.as_ref().map(|(id, _)| *id);
     let settings = read_settings(fields, id);
+    // The kernel's sh has 256 slots and gives each server as many of them as it has weight, one after the other: the third
+    // with 100 would have what is left, the fourth nothing.
+    let usual_weight = if settings.scheduler == Scheduler::Sh { 1 } else { WEIGHT };
     let proxy = read_proxy(fields);
     refuse_of_dataplane(fields, &protocol, &settings.scheduler, farm.dataplane);
     let called = fields.read("name", name);
@@ -51,7 +54,7 @@ pub(super) fn lower<'a>(fields: &Fields<'_>, farm: &'a Farm<'a>) -> Option<Lower
         place: fields.place.clone(),
         id,
         route: Route::read(fields, None),
-        weight: fields.read("weight", |raw| whole(raw, 0..=Weight::MAX_CONFIGURED)).or(WEIGHT),
+        weight: fields.read("weight", |raw| whole(raw, 0..=Weight::MAX_CONFIGURED)).or(usual_weight),
         check: CheckLayer::read(fields.table("check", &CHECK).as_ref(), &farm.check)
             .expecting(proxy.protocol),
         servers: BTreeMap::new(),
