@@ -149,12 +149,10 @@ fn stored(bytes: &[u8]) -> Option<Stored> {
         let start = usize::try_from(field.offset_field()).ok()?;
         let end = usize::try_from(field.offset_end()).ok()?;
         let field = bytes.get(start..end)?;
-        if memchr::memchr(b':', field).is_none() {
-            return None;
-        }
+        memchr::memchr(b':', field)?;
         lines(field, &mut header);
     }
-    let end = headers.iter().map(|field| field.offset_end()).max()?;
+    let end = headers.iter().map(mail_parser::Header::offset_end).max()?;
     let (before, rest) = bytes.split_at_checked(usize::try_from(end).ok()?)?;
     let rest = if before.ends_with(b"\n") { rest } else { next_line(rest) };
     let mut body = Vec::new();
