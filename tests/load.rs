@@ -96,7 +96,7 @@ fn every_fault_shows_under_its_phase_and_class() {
         ("banner:421", "", "banner", "tempfail"),
         ("banner:reject=554 5.7.1 Go away", "", "banner", "permfail"),
         ("banner:drop", "", "banner", "closed"),
-        ("banner:reset", "", "banner", "reset"),
+        ("ehlo:reset", "", "ehlo", "reset"),
         ("banner:half", "", "banner", "closed"),
         ("banner:garbage", "", "banner", "protocol"),
         ("banner:silence", "", "banner", "timeout"),
