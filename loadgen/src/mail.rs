@@ -153,8 +153,7 @@ pub struct MailPlan {
 pub struct Draft {
     /// Header and empty line.
     pub head: Vec<u8>,
-    /// As [`Draft::head`], for DATA, where that differs.
-    stuffed: bool,
+    /// Its place in the corpus.
     source: Option<usize>,
     /// Slices of the store.
     slices: Vec<(usize, usize)>,
@@ -208,7 +207,6 @@ impl MailPlan {
         draft.slices.clear();
         draft.head.clear();
         draft.source = None;
-        draft.stuffed = false;
         let mut head = Text(std::mem::take(&mut draft.head));
         // Writing to memory does not fail.
         let _ = write!(
