@@ -96,7 +96,7 @@ fn every_fault_shows_under_its_phase_and_class() {
         ("banner:421", "", "banner", "tempfail"),
         ("banner:reject=554 5.7.1 Go away", "", "banner", "permfail"),
         ("banner:drop", "", "banner", "closed"),
-        ("banner:reset", "", "banner", "reset"),
+        ("ehlo:reset", "", "ehlo", "reset"),
         ("banner:half", "", "banner", "closed"),
         ("banner:garbage", "", "banner", "protocol"),
         ("banner:silence", "", "banner", "timeout"),
@@ -338,6 +338,37 @@ fn a_report_survives_json() {
     assert_eq!(report.schema, "smtp-loadgen/1");
     let page = loadgen::report::html::render(&report);
     assert!(page.contains("&lt;b&gt;") && !page.contains("<b>\""), "a server writes no HTML");
+}
+
+#[test]
+fn a_corpus_is_sent_whole_from_each_kind_of_source() {
+    let folder = Folder::new("load-corpus");
+    let path = folder.path();
+    let message =
+        |n: usize| format!("From: a@example.com\nSubject: {n}\n\n.dot\n{}", "0123456789\n".repeat(n));
+    for sub in ["eml", "box/new", "box/cur"] {
+        std::fs::create_dir_all(path.join(sub)).unwrap();
+    }
+    std::fs::write(path.join("eml/1.eml"), message(100)).unwrap();
+    std::fs::write(path.join("eml/2.eml"), message(100)).unwrap();
+    std::fs::write(path.join("box/new/1"), message(100)).unwrap();
+    std::fs::write(path.join("box/cur/2:2,S"), message(100)).unwrap();
+    std::fs::write(path.join("mbox"), format!("From x\n{}\nFrom y\n{}", message(100), message(100))).unwrap();
+    for source in ["eml:PATH/eml", "maildir:PATH/box", "mbox:PATH/mbox"] {
+        let source = source.replace("PATH", &path.display().to_string());
+        for how in ["--bdat off", "--bdat required"] {
+            let sink = sink(|_| {});
+            let (report, code) = press(&format!(
+                "smtp smtp://{} --sessions 2 --messages 6 {how} --corpus {source}",
+                sink.address
+            ));
+            assert_eq!((report.counts.ok, code), (6, 0), "{source} {how}: {:?}", report.replies);
+            let took = sink.report();
+            assert_eq!(took.bytes, report.counts.bytes, "{source} {how}: the dots came through");
+            assert!(took.bytes > 6 * 1200, "{source}: {took:?}");
+            assert_eq!(took.runs[0].arrived, 6);
+        }
+    }
 }
 
 #[test]

@@ -148,14 +148,23 @@ fn stored(bytes: &[u8]) -> Option<Stored> {
         }
         let start = usize::try_from(field.offset_field()).ok()?;
         let end = usize::try_from(field.offset_end()).ok()?;
-        lines(bytes.get(start..end)?, &mut header);
+        let field = bytes.get(start..end)?;
+        memchr::memchr(b':', field)?;
+        lines(field, &mut header);
     }
+    let end = headers.iter().map(mail_parser::Header::offset_end).max()?;
+    let (before, rest) = bytes.split_at_checked(usize::try_from(end).ok()?)?;
+    let rest = if before.ends_with(b"\n") { rest } else { next_line(rest) };
     let mut body = Vec::new();
-    let start = usize::try_from(parsed.root_part().raw_body_offset()).ok()?;
-    lines(bytes.get(start..).unwrap_or_default(), &mut body);
+    lines(next_line(rest), &mut body);
     let dotted = |bytes: &[u8]| bytes.starts_with(b".") || memchr::memmem::find(bytes, b"\r\n.").is_some();
     let stuffed = (dotted(&header) || dotted(&body)).then(|| (stuff(&header), stuff(&body)));
     Some(Stored { header, body, stuffed })
+}
+
+/// What comes after a line end, if that is what comes.
+fn next_line(bytes: &[u8]) -> &[u8] {
+    bytes.strip_prefix(b"\r\n").or_else(|| bytes.strip_prefix(b"\n")).unwrap_or(bytes)
 }
 
 /// Lines with CRLF at their ends, none too long; a CR elsewhere and NUL are left out, as no server takes them.

@@ -37,7 +37,7 @@ pub enum Pace {
 /// Whether a target speaks SMTP or HTTP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Speech {
-    /// As the run's [`SmtpPlan`] says. `true` in `implicit_tls` is `smtps://`.
+    /// As the run's [`SmtpPlan`] says.
     Smtp,
     /// This request.
     Http(crate::http::Request),

@@ -98,6 +98,30 @@ pub fn general(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::build::Frame;
+    use crate::report::{LatencyRow, PhaseRow, ReplyRow};
+    use crate::tally::Tally;
+
+    #[test]
+    fn the_summary_is_that_of_a_run_of_the_original() {
+        let row = |phase: &str, mean, max, min| PhaseRow {
+            phase: phase.to_owned(),
+            latency: LatencyRow { mean, max, min, ..LatencyRow::default() },
+        };
+        let mut report = Report::new(&Tally::default(), Frame::default());
+        (report.counts.ok, report.counts.bytes, report.elapsed) = (30_000, 30_720_000, 2.42066);
+        report.phases =
+            vec![row("connect", 0.183_961, 10.353, 0.018), row("first_byte", 0.871_129, 10.353, 0.218)];
+        let (phase, enhanced, text) = ("first_byte".to_owned(), String::new(), String::new());
+        report.replies = vec![ReplyRow { phase, code: 200, enhanced, count: 30_000, text }];
+        let expected = "30000 fetches, 20 max parallel, 3.072e+07 bytes, in 2.42066 seconds\n\
+                        1024 mean bytes/connection\n\
+                        12393.3 fetches/sec, 1.26908e+07 bytes/sec\n\
+                        msecs/connect: 0.183961 mean, 10.353 max, 0.018 min\n\
+                        msecs/first-response: 0.871129 mean, 10.353 max, 0.218 min\n\
+                        HTTP response codes:\n  code 200 -- 30000\n";
+        assert_eq!(render(&report, 20, Compared::Bytes), expected);
+    }
 
     #[test]
     fn numbers_look_as_in_c() {

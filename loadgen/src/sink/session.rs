@@ -277,9 +277,6 @@ impl Session {
         if let Some(stage) = stage
             && self.is_ill(stage, ill, output)
         {
-            if let Request::Bdat { chunk_size, .. } = request {
-                self.begin_chunk(chunk_size, false);
-            }
             return None;
         }
         match request {
@@ -413,9 +410,6 @@ impl Session {
 
     /// Answers a chunk that is not the end of a message.
     fn chunked(&mut self, output: &mut Vec<u8>) {
-        if self.ill.is_none() && output.ends_with(b"\r\n") && self.over {
-            return;
-        }
         if !self.sender {
             self.content = Content::new(self.abilities.keep);
             self.refuse(output, "503 5.5.1 Need MAIL command");
