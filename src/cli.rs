@@ -107,7 +107,7 @@ enum Command {
     },
     /// Ask every server once and show what would change in the table now; changes nothing.
     Plan(ConfigFile),
-    /// Ask one SMTP server once, step by step, or those of a virtual. Exit 0: up, 1: down.
+    /// Ask one SMTP server once, step by step, or those of a virtual. Exit 0: up, 1: down, 2: degraded.
     Probe(Box<probe::Arguments>),
     /// Show the farm as a running daemon sees it.
     Status(status::Arguments),

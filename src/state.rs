@@ -7,11 +7,12 @@
 //! fallback that is no longer needed: a destination that is in the table but not wanted gets weight 0 first
 //! and is deleted when its active connections are gone, or when the drain time has passed.
 
+mod silence;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use checks::{Failure, Kind, Outcome, Reason, Stage};
+use checks::{Failure, Outcome, Reason, Stage};
 
 use crate::config::{CheckPlan, Config, RealConfig, VirtualConfig};
 use crate::health;
@@ -133,9 +134,6 @@ const SETTLE: Duration = Duration::from_secs(3);
 /// `postscreen_greet_wait` is 6 s, or 2 s under stress.
 const POSTSCREEN: Duration = Duration::from_millis(1_900);
 
-/// Servers that fall silent within an interval and so long of each other do so for the same reason.
-const TOGETHER: Duration = Duration::from_secs(30);
-
 impl State {
     /// Nothing is known yet.
     #[must_use]
@@ -195,66 +193,6 @@ impl State {
         };
         let held = config.reals.iter().zip(known).filter(|(_, known)| by_floor(known));
         held.map(|(real, _)| real.id).collect()
-    }
-
-    /// Since when no server at all answers: two or more are asked, and the last word of each is silence. It is the
-    /// director that is cut off, and what it finds says nothing of the servers.
-    #[must_use]
-    pub fn cut_off_since(&self) -> Option<Instant> {
-        let mut hosts: BTreeMap<IpAddr, &Finding> = BTreeMap::new();
-        // What a command says is no word from the network, and a server that is new does not end a silence.
-        let counts = |(plan, finding): &(&CheckPlan, &Finding)| {
-            let was_asked = finding.asked.is_some() || self.answered.is_some();
-            was_asked && !matches!(plan.spec.kind, Kind::External(_))
-        };
-        for (plan, finding) in self.findings.iter().filter(counts) {
-            let latest = hosts.entry(plan.spec.target.ip()).or_insert(finding);
-            if finding.asked > latest.asked {
-                *latest = finding;
-            }
-        }
-        let silent = hosts.values().map(|finding| finding.unanswered_since).collect::<Option<Vec<_>>>()?;
-        silent.into_iter().max().filter(|_| hosts.len() > 1)
-    }
-
-    /// Whether what this check finds next decides if its server is out, after a silence of all.
-    #[must_use]
-    pub fn awaits(&self, plan: &CheckPlan) -> bool {
-        self.answered.is_some() && self.excused.contains(plan)
-    }
-
-    /// Notes who falls silent with all others, and who has been asked since.
-    fn excuse(&mut self, now: Instant) {
-        let cut_off = self.cut_off_since();
-        if cut_off.is_some() {
-            self.answered = None;
-            let silent = self.findings.iter().filter(|(plan, finding)| {
-                finding.unanswered_since.is_some()
-                    && !self.excused.contains(plan)
-                    && (finding.state != health::State::Down || self.is_cut(plan, finding, cut_off))
-            });
-            let silent: Vec<_> = silent.map(|(plan, _)| plan.clone()).collect();
-            self.excused.extend(silent);
-            return;
-        }
-        let answered = *self.answered.get_or_insert(now);
-        let findings = &self.findings;
-        self.excused.retain(|plan| {
-            findings.get(plan).is_some_and(|finding| {
-                let began = finding.asked.and_then(|asked| asked.checked_sub(finding.took));
-                let rises = finding.state == health::State::Down && !finding.failed;
-                began < Some(answered) || rises
-            })
-        });
-    }
-
-    /// Whether a check fell silent together with all others.
-    fn is_cut(&self, plan: &CheckPlan, finding: &Finding, cut_off: Option<Instant>) -> bool {
-        let with_the_others = |silent: Instant| {
-            finding.since >= Some(silent)
-                && cut_off.is_some_and(|cut_off| cut_off <= silent + plan.interval + TOGETHER)
-        };
-        self.excused.contains(plan) || finding.unanswered_since.is_some_and(with_the_others)
     }
 
     /// All that is known of a real server.

@@ -67,6 +67,20 @@ async fn json_has_every_field_and_says_where_and_why() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_cannot_be_asked_is_not_called_down() {
+    let sink = sink();
+    let target = sink.address().to_string();
+    let asked = probe(&[&target, "--auth-without-tls", "--auth-file", "/nonexistent/credential"]);
+    let said = String::from_utf8_lossy(&asked.stdout);
+    assert_eq!(asked.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains(" cannot be asked, after ") && said.contains("local at auth: /nonexistent"),
+        "{said}"
+    );
+    assert!(!said.contains("is down"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_open_relay_has_a_name_of_its_own() {
     let sink = sink();
     let output = probe(&[&sink.address().to_string(), "--refuse-rcpt", "x@elsewhere.example"]);

@@ -31,7 +31,8 @@ pub(super) fn plan(config: &Config) -> Result<(), Exit> {
     let plans: Vec<CheckPlan> = state.checks().cloned().collect();
     for (plan, finding) in runtime(Threads::One)?.block_on(ask_all(plans)) {
         if let Some(failure) = &finding.failure {
-            writeln!(out, "# {} is {}: {failure}", plan.spec.target, finding.state)?;
+            let (target, tier) = (plan.spec.target, plan.tier.name());
+            writeln!(out, "# {target} is {} ({tier} check): {failure}", finding.state)?;
         }
         state.absorb(&plan, finding);
     }

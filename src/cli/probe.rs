@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use checks::calendar::rfc3339;
-use checks::{CheckSpec, Kind, Outcome};
+use checks::{CheckSpec, Kind, Outcome, Reason};
 use serde_json::json;
 
 use self::steps::Steps;
@@ -166,6 +166,9 @@ fn write_conversation(
     let tier = asked.tier.map(|tier| format!(" ({} check)", tier.name())).unwrap_or_default();
     match &outcome.verdict {
         Ok(()) => writeln!(out, "{target} is up, in {took:.1} ms{tier}"),
+        Err(failure) if failure.reason == Reason::Local => {
+            writeln!(out, "{target} cannot be asked, after {took:.1} ms{tier}: {failure}")
+        }
         Err(failure) => writeln!(out, "{target} is {verdict}, after {took:.1} ms{tier}: {failure}"),
     }
 }

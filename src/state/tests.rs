@@ -1,9 +1,11 @@
 //! State as a play of what is seen and what the table has.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use checks::{CheckSpec, StageReport};
+use checks::{CheckSpec, Kind, StageReport};
 
+use super::silence::TOGETHER;
 use super::*;
 use crate::config::{DataplaneChoice, LogFormat, LogLevel, OnExit, ProxyOptions, Tier};
 use crate::model::{Forward, Protocol, Scheduler, VirtualSettings};

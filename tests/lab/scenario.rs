@@ -263,6 +263,11 @@ pub(super) fn tells_a_host_that_is_off_from_a_director_that_is_cut_off(wiring: W
         status["cut_off"] == false && reals.iter().all(|real| real["state"] == "up")
     });
     stage.await_weights("with the weights that they had", [1, 1, 1]);
+    assert!(
+        !stage.director.log().contains("NOBODY"),
+        "nor was there a moment without: {}",
+        stage.director.log()
+    );
 }
 
 /// A milter is dead: the server greets as ever and refuses every message. It is taken out, its neighbours stay; and
