@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use checks::{Failure, Outcome};
+use checks::{Failure, Outcome, Reason, Stage};
 
 use crate::verdict::{Factor, Verdict, Verdicts};
 
@@ -105,6 +105,9 @@ pub struct Health {
     downs: u32,
     /// When it became worse, not longer ago than [`MEMORY`].
     falls: VecDeque<Instant>,
+    /// Outcomes in a row in which it could not be connected to.
+    unreached: u32,
+    gone: bool,
     last_failure: Option<Failure>,
 }
 
@@ -130,6 +133,13 @@ impl Health {
     #[must_use]
     pub fn is_confirming(&self) -> bool {
         self.against != Row::None
+    }
+
+    /// Whether it is down because it cannot be connected to: it fell so, or has been so for as long as a fall takes. One
+    /// lost connection does not turn trouble that all may share into a server that is gone.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.gone
     }
 
     /// Why it failed last; `None` once it is up without a failure since.
@@ -159,6 +169,11 @@ impl Health {
             Some(_) | None => self.worse(seen, after),
         };
         let transition = reached.map(|(verdict, after)| self.become_so(now, verdict, after));
+        let unreached = outcome.verdict.as_ref().err().is_some_and(is_unreached);
+        self.unreached = if unreached { self.unreached.saturating_add(1) } else { 0 };
+        let fell = transition.is_some();
+        self.gone =
+            self.state == State::Down && unreached && (fell || self.gone || self.unreached >= rules.fall);
         if self.state == State::Up && outcome.verdict.is_ok() {
             self.last_failure = None;
         }
@@ -204,9 +219,17 @@ impl Health {
     }
 }
 
+/// A server that cannot be connected to. All else that can be wrong with one is a soft reason.
+#[must_use]
+pub fn is_unreached(failure: &Failure) -> bool {
+    match failure.reason {
+        Reason::Refused | Reason::Unreachable => true,
+        _ => matches!(failure.stage, Stage::Connect | Stage::Echo),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use checks::{Reason, Stage};
     use proptest::prelude::*;
 
     use super::*;
@@ -250,8 +273,8 @@ mod tests {
             Self { health: Health::default(), now, verdicts }
         }
 
-        /// `+` success, `-` failure, `h` and `q` what degrades to a half and to a quarter, `!` what is down at once, `.`
-        /// a failure that is up all the same, `?` the director could not ask; the answer has a letter a step.
+        /// `+` success, `-` failure, `h` and `q` what degrades to a half and to a quarter, `!` what is down at once, `t` what is down and
+        /// answers, `.` a failure that is up all the same, `?` the director could not ask; the answer has a letter a step.
         fn sees(&mut self, outcomes: &str) -> String {
             let step = |c| {
                 let verdict = match c {
@@ -261,6 +284,7 @@ mod tests {
                     'q' => Err(Reason::Permfail),
                     '!' => Err(Reason::Reset),
                     '.' => Err(Reason::Mismatch),
+                    't' => Err(Reason::Protocol),
                     _ => Err(Reason::Local),
                 };
                 self.now += Duration::from_secs(1);
@@ -321,6 +345,25 @@ mod tests {
         play.now += MEMORY;
         play.sees("---");
         assert_eq!(play.sees("++"), "DU", "ten minutes later it is forgiven");
+    }
+
+    #[test]
+    fn a_server_is_gone_when_it_fell_so_or_has_been_so_for_a_whole_fall() {
+        for (outcomes, gone) in [
+            ("+---", true),
+            ("+tt-", true),    // what it fell by
+            ("+--t", false),   //
+            ("+ttt-", false),  // one lost connection is none
+            ("+ttt---", true), //
+            ("+---t", false),  // somebody is there again
+            ("+---t-", false), //
+            ("+---+", false),  //
+            ("---", true),
+        ] {
+            let mut play = Play::new();
+            play.sees(outcomes);
+            assert_eq!(play.health.is_gone(), gone, "{outcomes}");
+        }
     }
 
     #[test]

@@ -99,6 +99,7 @@ async fn probe(
         cadence.made(outcome.verdict.is_ok() && health.state() == State::Up && !health.is_confirming());
         finding.learn(now, &outcome);
         finding.failure = health.last_failure().cloned();
+        finding.gone = health.is_gone();
         if let Some(Transition { from, to, .. }) = transition {
             (finding.was, finding.state, finding.since) = (from, to, Some(now));
         }

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use checks::{Failure, Outcome, Reason, Stage};
 
+use self::silence::CutOff;
 use crate::config::{CheckPlan, Config, RealConfig, VirtualConfig};
 use crate::health;
 use crate::model::{Dump, RealId, RealSettings, Table, Virtual, VirtualId, Weight};
@@ -28,6 +29,8 @@ pub struct Finding {
     pub since: Option<Instant>,
     /// What was known before that.
     pub was: health::State,
+    /// Whether it is down because it cannot be connected to. Every other reason is soft.
+    pub gone: bool,
     /// Why it failed last.
     pub failure: Option<Failure>,
     /// When the last outcome came.
@@ -79,10 +82,6 @@ impl Finding {
         if let Some(tls) = &outcome.tls {
             (self.not_after, self.days_left) = (tls.not_after, tls.days_left);
         }
-    }
-
-    fn is_hard(&self) -> bool {
-        self.failure.as_ref().is_some_and(is_hard)
     }
 }
 
@@ -198,10 +197,10 @@ impl State {
     /// All that is known of a real server.
     #[must_use]
     pub fn condition(&self, real: &RealConfig) -> Condition {
-        self.condition_in(real, self.cut_off_since())
+        self.condition_in(real, self.cut_off())
     }
 
-    fn condition_in(&self, real: &RealConfig, cut_off: Option<Instant>) -> Condition {
+    fn condition_in(&self, real: &RealConfig, cut_off: Option<CutOff>) -> Condition {
         let known: Vec<(&CheckPlan, &Finding)> =
             real.checks.iter().filter_map(|plan| self.findings.get_key_value(plan)).collect();
         let findings = || known.iter().map(|(_, finding)| *finding);
@@ -209,10 +208,10 @@ impl State {
         let unknown = findings().find(|finding| finding.state == health::State::Unknown);
         // Hard before soft, and the oldest: what came after may follow from it.
         let worst_down = down().filter(|(plan, f)| !self.is_cut(plan, f, cut_off)).map(|(_, f)| *f);
-        let worst_down = worst_down.min_by_key(|finding| (!finding.is_hard(), finding.since));
+        let worst_down = worst_down.min_by_key(|finding| (!finding.gone, finding.since));
         let (leading, standing) = if let Some(finding) = worst_down {
             let standing = match finding.since {
-                Some(since) if !finding.is_hard() => Standing::Sick(since),
+                Some(since) if !finding.gone => Standing::Sick(since),
                 _ => Standing::Gone,
             };
             (Some(finding), standing)
@@ -244,7 +243,7 @@ impl State {
     /// What is known of each real server of a virtual and what it should have, in their order.
     #[must_use]
     pub fn known(&self, now: Instant, config: &VirtualConfig) -> Vec<(Share, Condition)> {
-        let cut_off = self.cut_off_since();
+        let cut_off = self.cut_off();
         let conditions: Vec<_> = config.reals.iter().map(|real| self.condition_in(real, cut_off)).collect();
         let member = |(real, condition): (&RealConfig, &Condition)| Member {
             base: real.settings.weight,
@@ -338,14 +337,6 @@ impl State {
             table.virtuals.insert(config.id, want);
         }
         table
-    }
-}
-
-/// A server that cannot be connected to. All else that can be wrong with one is a soft reason.
-fn is_hard(failure: &Failure) -> bool {
-    match failure.reason {
-        Reason::Refused | Reason::Unreachable => true,
-        _ => matches!(failure.stage, Stage::Connect | Stage::Echo),
     }
 }
 

@@ -88,6 +88,7 @@ async fn ask_all(plans: Vec<CheckPlan>) -> BTreeMap<CheckPlan, Finding> {
             finding.state =
                 plan.verdicts.of(&outcome).map_or(health::State::Unknown, |cell| cell.verdict.into());
             finding.since = Some(now);
+            finding.gone = outcome.verdict.as_ref().err().is_some_and(health::is_unreached);
             finding.failure = outcome.verdict.err();
             found.insert(plan, finding);
         }

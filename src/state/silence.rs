@@ -13,6 +13,16 @@ use super::{Finding, State};
 use crate::config::CheckPlan;
 use crate::health;
 
+/// A silence of all.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CutOff {
+    /// When the last fell silent.
+    since: Instant,
+    /// Who fell silent not longer than this before did so for the same reason: it takes an interval to find out, that of
+    /// the host that is asked least.
+    together: Duration,
+}
+
 /// Servers that fall silent within an interval and so long of each other do so for the same reason.
 pub(super) const TOGETHER: Duration = Duration::from_secs(30);
 
@@ -21,20 +31,28 @@ impl State {
     /// director that is cut off, and what it finds says nothing of the servers.
     #[must_use]
     pub fn cut_off_since(&self) -> Option<Instant> {
-        let mut hosts: BTreeMap<IpAddr, &Finding> = BTreeMap::new();
+        self.cut_off().map(|cut_off| cut_off.since)
+    }
+
+    pub(super) fn cut_off(&self) -> Option<CutOff> {
+        let mut hosts: BTreeMap<IpAddr, (&Finding, Duration)> = BTreeMap::new();
         // What a command says is no word from the network, and a server that is new does not end a silence.
         let counts = |(plan, finding): &(&CheckPlan, &Finding)| {
             let was_asked = finding.asked.is_some() || self.answered.is_some();
             was_asked && !matches!(plan.spec.kind, Kind::External(_))
         };
         for (plan, finding) in self.findings.iter().filter(counts) {
-            let latest = hosts.entry(plan.spec.target.ip()).or_insert(finding);
+            let (latest, pace) = hosts.entry(plan.spec.target.ip()).or_insert((finding, plan.interval));
             if finding.asked > latest.asked {
                 *latest = finding;
             }
+            *pace = plan.interval.min(*pace);
         }
-        let silent = hosts.values().map(|finding| finding.unanswered_since).collect::<Option<Vec<_>>>()?;
-        silent.into_iter().max().filter(|_| hosts.len() > 1)
+        let silent =
+            hosts.values().map(|(finding, _)| finding.unanswered_since).collect::<Option<Vec<_>>>()?;
+        let since = silent.into_iter().max().filter(|_| hosts.len() > 1)?;
+        let slowest = hosts.values().map(|(_, pace)| *pace).max().unwrap_or_default();
+        Some(CutOff { since, together: slowest + TOGETHER })
     }
 
     /// Whether what this check finds next decides if its server is out, after a silence of all.
@@ -45,7 +63,7 @@ impl State {
 
     /// Notes who falls silent with all others, and who has been asked since.
     pub(super) fn excuse(&mut self, now: Instant) {
-        let cut_off = self.cut_off_since();
+        let cut_off = self.cut_off();
         if cut_off.is_some() {
             self.answered = None;
             let silent = self.findings.iter().filter(|(plan, finding)| {
@@ -69,10 +87,10 @@ impl State {
     }
 
     /// Whether a check fell silent together with all others.
-    pub(super) fn is_cut(&self, plan: &CheckPlan, finding: &Finding, cut_off: Option<Instant>) -> bool {
+    pub(super) fn is_cut(&self, plan: &CheckPlan, finding: &Finding, cut_off: Option<CutOff>) -> bool {
         let with_the_others = |silent: Instant| {
             finding.since >= Some(silent)
-                && cut_off.is_some_and(|cut_off| cut_off <= silent + plan.interval + TOGETHER)
+                && cut_off.is_some_and(|cut_off| cut_off.since <= silent + cut_off.together)
         };
         self.excused.contains(plan) || finding.unanswered_since.is_some_and(with_the_others)
     }

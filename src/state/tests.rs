@@ -396,6 +396,7 @@ impl Silence {
         };
         finding.learn(self.play.now, &outcome);
         finding.failure = outcome.verdict.err();
+        finding.gone = state == Down;
         if finding.state != state {
             (finding.was, finding.state, finding.since) = (finding.state, state, Some(self.play.now));
         }
@@ -566,4 +567,23 @@ fn the_last_word_of_a_server_counts_whichever_check_it_came_from() {
     silence.play.now += SECOND;
     silence.play.state.absorb(&mail, asked(&silence.play, true));
     assert!(silence.play.state.cut_off_since().is_some());
+}
+
+#[test]
+fn a_host_that_is_seldom_asked_only_delays_the_law_of_silence() {
+    let mut config = farm(&[1, 2]);
+    let seldom = CheckPlan { interval: 300 * SECOND, ..plan(2) };
+    config.virtuals[0].reals[1].checks = vec![seldom.clone()];
+    let mut play = Play::new(config);
+    play.sees(1, Up);
+    play.state.absorb(&seldom, Finding { state: Up, asked: Some(play.now), ..Finding::default() });
+    play.step();
+    let mut silence = Silence { play, reason: Reason::Timeout };
+    silence.falls_on(1, Down);
+    assert_eq!(silence.play.step().1, "1=0 2=5");
+    silence.play.now += 299 * SECOND;
+    let (asked, unanswered_since) = (Some(silence.play.now), Some(silence.play.now));
+    let finding = Finding { state: Up, asked, unanswered_since, ..Finding::default() };
+    silence.play.state.absorb(&seldom, finding);
+    assert_eq!(silence.play.step().1, "1=5 2=5");
 }
