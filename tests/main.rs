@@ -12,5 +12,6 @@ mod lab;
 mod postfix;
 mod probe;
 mod proxy;
+mod queue;
 mod scratch;
 mod sink;

@@ -12,6 +12,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::report::Trouble;
 
+/// Where Postfix's commands are: spawn(8), cron and ssh give a PATH without these, or none.
+const SYSTEM_PATH: &str = ":/usr/local/sbin:/usr/sbin:/sbin";
+
 /// Ends with an error at its deadline, or when more comes than it takes.
 pub(crate) struct Bounded<R> {
     inner: R,
@@ -66,6 +69,8 @@ pub(crate) struct Run {
 
 impl Run {
     pub(crate) fn start(command: &mut Command, limit: Duration, most: u64) -> Result<Self, Trouble> {
+        let path = std::env::var("PATH").unwrap_or_else(|_| "/usr/bin:/bin".to_owned());
+        command.env("PATH", path + SYSTEM_PATH);
         let spawned = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
         let mut child = spawned.map_err(|error| match error.kind() {
             io::ErrorKind::PermissionDenied => Trouble::Permission,
