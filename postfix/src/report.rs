@@ -215,6 +215,9 @@ pub(crate) const FIELDS: [Field; 28] = {
     use Slot::{Count, Flag, Hundredths};
     [
         count("instances", Add, 1000, |r| Count(&mut r.instances)),
+        // HAProxy shows the first 128 bytes of what follows its words: why it is down belongs there.
+        flag("master", |r| Flag(&mut r.master)),
+        flag("qmgr", |r| Flag(&mut r.qmgr)),
         count("incoming", Add, MAX_COUNT, |r| Count(&mut r.incoming)),
         count("active", Add, MAX_COUNT, |r| Count(&mut r.active)),
         count("deferred", Add, MAX_COUNT, |r| Count(&mut r.deferred)),
@@ -229,8 +232,6 @@ pub(crate) const FIELDS: [Field; 28] = {
         count("done", Add, MAX_NUMBER, |r| Count(&mut r.done)),
         count("counted", Least, MAX_NUMBER, |r| Count(&mut r.counted)),
         count("rate", Add, 100 * MAX_COUNT, |r| Hundredths(&mut r.rate)),
-        flag("master", |r| Flag(&mut r.master)),
-        flag("qmgr", |r| Flag(&mut r.qmgr)),
         count("smtpd", Add, MAX_COUNT, |r| Count(&mut r.smtpd)),
         count("smtpd_limit", Add, MAX_COUNT, |r| Count(&mut r.smtpd_limit)),
         count("smtpd_waiting", Add, MAX_COUNT, |r| Count(&mut r.smtpd_waiting)),

@@ -5,12 +5,12 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use postfix::report::Source;
 use postfix::report::agent::parse;
 
-use super::instance::{Instance, LATER};
+use super::instance::{DISCARD, Instance, LATER};
 use super::serve::Agent;
 use super::spool::Spool;
 use super::{LIMIT, Running, free_port, program, wait_until};
@@ -35,7 +35,9 @@ impl Haproxy {
             agent.port(),
         );
         fs::write(&file, text).unwrap();
-        let process = Running::start(Command::new("haproxy").arg("-db").arg("-f").arg(&file));
+        let process = Running::start(
+            Command::new("haproxy").arg("-q").arg("-db").arg("-f").arg(&file).stderr(Stdio::null()),
+        );
         wait_until(LIMIT, "HAProxy runs", || UnixStream::connect(&socket).is_ok());
         Self { socket, _process: process }
     }
@@ -85,7 +87,11 @@ fn haproxy_takes_the_line_as_it_is() {
     haproxy.await_server("no check", "100", "via agent : up");
     // A spool in which no master has a pid file.
     fs::create_dir(spool.queue("pid")).unwrap();
-    haproxy.await_server("DOWN (agent)", "100", "via agent : down (v1 source=scan");
+    haproxy.await_server(
+        "DOWN (agent)",
+        "100",
+        "via agent : down (v1 source=scan instances=1 master=0 qmgr=0 ",
+    );
     fs::remove_dir(spool.queue("pid")).unwrap();
     haproxy.await_server("no check", "100", "via agent : up");
 }
@@ -123,6 +129,38 @@ fn postfix_itself_can_run_it_as_a_service() {
     fs::remove_file(copy).unwrap();
 }
 
+/// As the unit runs it: a user without any right, and the one capability.
+#[test]
+#[ignore = "needs root and Postfix: tests/run"]
+fn one_capability_is_all_it_needs() {
+    let instance = Instance::start("capability", DISCARD, "");
+    let here = instance.folder().join("smtp-realserver");
+    fs::copy(program(), &here).unwrap();
+    let address = free_port(6);
+    let only = "-all,+dac_read_search";
+    let _process = Running::start(
+        Command::new("setpriv")
+            .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs"])
+            .args(["--inh-caps", only, "--ambient-caps", only, "--bounding-set", only])
+            .arg(here)
+            .args(["serve", "--listen", &address.to_string(), "-c"])
+            .arg(instance.config())
+            .current_dir("/")
+            .stderr(Stdio::null()),
+    );
+    wait_until(LIMIT, "it listens", || TcpStream::connect(address).is_ok());
+    let look = || {
+        let line = ask(address);
+        parse(line.as_bytes()).unwrap_or_else(|error| panic!("{error}: {line}")).report.unwrap()
+    };
+    wait_until(LIMIT, "counting began", || look().done == Some(0));
+    let found = look();
+    assert_eq!((found.source, found.trouble), (Some(Source::Scan), None));
+    assert_eq!((found.master, found.qmgr, found.smtpd), (Some(true), Some(true), Some(0)));
+    tokio::runtime::Runtime::new().unwrap().block_on(instance.send(2));
+    wait_until(LIMIT, "they are counted", || look().done == Some(2));
+}
+
 #[test]
 #[ignore = "needs root and Postfix: tests/run"]
 fn systemd_may_open_the_socket() {
@@ -132,7 +170,8 @@ fn systemd_may_open_the_socket() {
             .args(["-l", &address.to_string()])
             .arg(program())
             .args(["serve", "-c"])
-            .arg(spool.config()),
+            .arg(spool.config())
+            .stderr(Stdio::null()),
     );
     wait_until(LIMIT, "it listens", || TcpStream::connect(address).is_ok());
     for _ in 0..3 {
