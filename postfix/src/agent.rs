@@ -1,7 +1,7 @@
 //! EDGE: says the report to directors: one line to each asker, closed.
 //!
 //! Owns the listeners, who may ask, and the one thread that looks. Askers share a look: it is at most a second old, or, where
-//! looking takes long, ten times as old as it took. When a new one is late they get the last one, whose age says so. Refuses to
+//! looking takes longer than that, ten times as old as it took. When a new one is late they get the last one, whose age says so. Refuses to
 //! read what askers say. An asker that is not allowed is closed before a byte; one that is slow, or does not close,
 //! is cut. Fails by closing without a line: no data.
 #![expect(clippy::disallowed_methods, reason = "EDGE: knows how old a look is")]
@@ -31,7 +31,7 @@ use crate::report::json::Document;
 const ASKERS: usize = 64;
 /// A look is good for so long.
 const FRESH: Duration = Duration::from_secs(1);
-/// And for so many times as long as it took, up to [`MOST_FRESH`].
+/// One that took longer is good for so many times as long as it took, up to [`MOST_FRESH`].
 const FRESH_TIMES: u32 = 10;
 const MOST_FRESH: Duration = Duration::from_secs(60);
 /// How long an asker waits for a new look where there is an old one, and where there is none.
@@ -165,7 +165,8 @@ struct Look {
 
 impl Look {
     fn is_fresh(&self) -> bool {
-        self.at.elapsed() <= (self.took * FRESH_TIMES).clamp(FRESH, MOST_FRESH)
+        let limit = if self.took <= FRESH { FRESH } else { (self.took * FRESH_TIMES).min(MOST_FRESH) };
+        self.at.elapsed() <= limit
     }
 }
 

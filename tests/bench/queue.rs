@@ -21,7 +21,7 @@ mod instance;
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
@@ -113,7 +113,6 @@ fn fill(deferred: &Path, count: u64, mut make: impl FnMut(&Path)) {
     for digit in "0123456789ABCDEF".chars() {
         fs::create_dir_all(deferred.join(digit.to_string())).expect("hash folder");
         let owner = fs::metadata(deferred).expect("deferred");
-        use std::os::unix::fs::MetadataExt as _;
         chown(deferred.join(digit.to_string()), Some(owner.uid()), None).expect("chown");
     }
     for number in 0..count {
@@ -150,6 +149,15 @@ fn serve(config: &Path, deferred: u64) -> String {
         .expect("agent");
     wait_until(LIMIT, "the agent listens", || TcpStream::connect(address).is_ok());
     let mut costs = Vec::new();
+    let cpu = || {
+        // Nanoseconds on a processor, of all threads: what other load on the machine does not change.
+        let tasks = fs::read_dir(format!("/proc/{}/task", agent.id())).expect("tasks").flatten();
+        let stat = |path: std::path::PathBuf| fs::read_to_string(path.join("schedstat")).expect("schedstat");
+        let nanos =
+            |text: String| text.split_whitespace().next().expect("time").parse::<u64>().expect("time");
+        Duration::from_nanos(tasks.map(|task| nanos(stat(task.path()))).sum())
+    };
+    let before = cpu();
     wait_until(LIMIT, "looks", || {
         let mut line = Vec::new();
         TcpStream::connect(address).expect("connect").read_to_end(&mut line).expect("line");
@@ -160,11 +168,12 @@ fn serve(config: &Path, deferred: u64) -> String {
         costs.push(Duration::from_millis(report.cost.expect("cost")));
         costs.len() == ROUNDS
     });
+    let cpu = (cpu() - before) / u32::try_from(costs.len()).expect("small");
     let memory = fs::read_to_string(format!("/proc/{}/status", agent.id())).expect("status");
     let peak = memory.lines().find(|line| line.starts_with("VmHWM")).expect("VmHWM").to_owned();
     agent.kill().expect("kill");
     agent.wait().expect("wait");
-    format!("a look {:.0?} (median of {ROUNDS}), most memory {peak}", median(costs))
+    format!("a look {:.0?} (median of {ROUNDS}), {cpu:.0?} of CPU, most memory {peak}", median(costs))
 }
 
 fn median(mut times: Vec<Duration>) -> Duration {

@@ -31,6 +31,10 @@ fn all_sources_agree(name: &str, ids: &str) {
     wait_until(super::LIMIT, "three seconds", || oldest(&instance, &["deferred"]) >= 3);
     runtime.block_on(instance.send(2));
     instance.await_queue("deferred", 7);
+    // Another attempt touches every file, which makes none younger.
+    instance.run("postqueue", &["-f"]);
+    wait_until(super::LIMIT, "another attempt", || instance.log().matches("status=deferred").count() >= 14);
+    instance.await_queue("deferred", 7);
     let newest = instance.run("postqueue", &["-j"]);
     let newest: Value = serde_json::from_str(newest.lines().last().unwrap()).unwrap();
     instance.run("postsuper", &["-h", newest["queue_id"].as_str().unwrap()]);

@@ -5,6 +5,19 @@
 
 /// Base 52: digits, then consonants. Without its last, `z`, it is base 51.
 const DIGITS: &[u8; 52] = b"0123456789BCDFGHJKLMNPQRSTVWXYZbcdfghjklmnpqrstvwxyz";
+/// The value of each byte as a digit; 52 for what is none. A scan reads a hundred thousand names.
+const VALUES: [u8; 256] = {
+    let mut values = [52; 256];
+    let mut digit = 0_u8;
+    while digit < 52 {
+        #[expect(clippy::indexing_slicing, reason = "at build time; below 52 and below 256")]
+        {
+            values[DIGITS[digit as usize] as usize] = digit;
+        }
+        digit += 1;
+    }
+    values
+};
 /// Longest name that is taken for an id, in bytes.
 const MAX_NAME: usize = 32;
 
@@ -41,8 +54,8 @@ impl QueueId {
 
 fn base52(digits: &[u8]) -> Option<i64> {
     digits.iter().try_fold(0_i64, |number, byte| {
-        let digit = DIGITS.iter().position(|digit| digit == byte)?;
-        number.checked_mul(52)?.checked_add(i64::try_from(digit).ok()?)
+        let digit = VALUES.get(usize::from(*byte)).filter(|digit| **digit < 52)?;
+        number.checked_mul(52)?.checked_add(i64::from(*digit))
     })
 }
 
