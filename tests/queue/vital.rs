@@ -33,17 +33,6 @@ fn a_postfix_that_stopped_and_one_whose_qmgr_dies_are_seen() {
 
 #[test]
 #[ignore = "needs root and Postfix: tests/run"]
-fn a_reload_of_postfix_is_no_death() {
-    let instance = Instance::start("reload", DISCARD, "");
-    for _ in 0..5 {
-        assert!(instance.command("reload"));
-        let found = look(&instance.config(), &[]);
-        assert_eq!((found.master, found.qmgr), (Some(true), Some(true)));
-    }
-}
-
-#[test]
-#[ignore = "needs root and Postfix: tests/run"]
 fn clients_that_have_an_smtpd_are_told_from_those_that_wait_for_one() {
     let instance = Instance::start("slots", DISCARD, "{smtpd} inet n - n - 2 smtpd\n");
     let slots = || {
