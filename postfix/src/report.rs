@@ -1,6 +1,6 @@
 //! The report: how deep the queue of a Postfix is, whether mail leaves it, and what else decides how much it can take.
 //!
-//! Owns [`QueueReport`], the table of its figures ([`FIELDS`]: names, limits, how several instances add up) and the
+//! Owns [`QueueReport`], the table of its figures (`FIELDS`: names, limits, how several instances add up) and the
 //! formats below. Refuses to know where the figures come from and what weight follows from them. A figure that is not
 //! known is `None` and left out of every format: never 0.
 

@@ -131,8 +131,8 @@ pub(super) fn words(report: &QueueReport) -> String {
     percent(report).map_or("up".to_owned(), |percent| format!("up {percent}%"))
 }
 
-/// The weight that HAProxy is told, in percent: full up to [`FULL_AT`] seconds of queue, falling evenly to [`FLOOR`] at
-/// [`FLOOR_AT`]. The queue in seconds is how long the longest waits, or how long what is there takes at the present rate,
+/// The weight that HAProxy is told, in percent: full up to 10 seconds of queue, falling evenly to a tenth at
+/// 120 seconds. The queue in seconds is how long the longest waits, or how long what is there takes at the present rate,
 /// whichever is less. `None` where the queue is not known.
 #[must_use]
 pub fn percent(report: &QueueReport) -> Option<u64> {
