@@ -13,6 +13,7 @@ mod load;
 mod postfix;
 mod probe;
 mod proxy;
+mod queue;
 mod scratch;
 mod services;
 mod sink;
