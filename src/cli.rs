@@ -30,6 +30,8 @@ pub struct Exit {
 impl Exit {
     /// A check found the server down (`probe`).
     pub const DOWN: u8 = 1;
+    /// `probe`: the server serves, but not as it should.
+    pub const DEGRADED: u8 = 2;
     /// Wrong arguments.
     pub const USAGE: u8 = 64;
     /// A host name has no address, or nobody says which.
@@ -151,8 +153,8 @@ fn runtime(threads: Threads) -> Result<tokio::runtime::Runtime, Exit> {
 
 #[derive(Clone, Copy)]
 enum Threads {
-    /// For commands that ask and answer.
+    /// For what asks and answers.
     One,
-    /// For the daemon.
+    /// For what forwards mail by itself.
     Cores,
 }

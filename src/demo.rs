@@ -11,20 +11,16 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use checks::smtp::SmtpSpec;
-use checks::{CheckSpec, Kind};
 use loadgen::message::Message;
 use loadgen::session::send;
 use loadgen::sink::{Ledger, Sink, SinkConfig};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use crate::config::{
-    CheckPlan, Config, DataplaneChoice, LogFormat, LogLevel, OnExit, ProxyOptions, RealConfig, VirtualConfig,
-};
+use crate::config::native::lower;
+use crate::config::{Config, Diagnostic};
 use crate::dataplane::proxy::Proxy;
 use crate::director::{Director, Event, Inbox};
-use crate::model::{Forward, Protocol, RealId, RealSettings, Scheduler, VirtualId, VirtualSettings, Weight};
 use crate::prober::Prober;
 use crate::snapshot::{Snapshot, render};
 
@@ -77,7 +73,7 @@ async fn play() -> Result<(), String> {
     let (report, reports) = mpsc::channel(64);
     let (event, events) = mpsc::channel(64);
     let (publish, mut pictures) = watch::channel(Arc::default());
-    let director = Director::new(farm(vip, &servers), Proxy::new(), Prober::new(report), publish);
+    let director = Director::new(farm(vip, &servers)?, Proxy::new(), Prober::new(report), publish);
     let director = tokio::spawn(director.run(Inbox { reports, events }));
     let all_up = pictures.wait_for(|picture| picture.in_sync && picture.all_known);
     let _ = tokio::time::timeout(PATIENCE, all_up).await;
@@ -109,46 +105,17 @@ fn free_address() -> io::Result<SocketAddr> {
     std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
 }
 
-fn farm(vip: SocketAddr, servers: &[SocketAddr]) -> Config {
-    let check = |target| CheckPlan {
-        spec: CheckSpec {
-            target,
-            kind: Kind::Smtp(SmtpSpec {
-                ehlo_name: "director.example".to_owned(),
-                banner_timeout: SECOND,
-                ehlo_timeout: SECOND,
-                quit_timeout: SECOND,
-                ..SmtpSpec::default()
-            }),
-            deadline: 2 * SECOND,
-            connect_timeout: SECOND,
-        },
-        interval: SECOND,
-        retry: Duration::from_millis(300),
-        fall: 3,
-        rise: 2,
-    };
-    let settings = RealSettings::new(Forward::Masq, Weight(1));
-    let real = |&server| RealConfig { id: RealId(server), settings, check: Some(check(server)) };
-    Config {
-        dataplane: DataplaneChoice::Proxy,
-        http: None,
-        log: LogLevel::Info,
-        log_format: LogFormat::Text,
-        autoreload: false,
-        on_exit: OnExit::Keep,
-        resync: SECOND,
-        virtuals: vec![VirtualConfig {
-            name: "mail".to_owned(),
-            id: VirtualId::Address { protocol: Protocol::Tcp, address: vip },
-            settings: VirtualSettings::new(Scheduler::Wrr),
-            quiescent: true,
-            drain: PATIENCE,
-            fallback: None,
-            proxy: ProxyOptions { protocol: None, idle: PATIENCE },
-            reals: servers.iter().map(real).collect(),
-        }],
-    }
+/// The file that somebody would write for this farm, with a check a second.
+fn farm(vip: SocketAddr, servers: &[SocketAddr]) -> Result<Config, String> {
+    let reals = servers.iter().map(|server| format!("[[virtual.real]]\naddress = \"{server}\"\n"));
+    let text = format!(
+        "dataplane = \"proxy\"\nhttp = \"off\"\n\
+         [check]\ninterval = \"1s\"\nretry = \"300ms\"\ndeadline = \"2s\"\n\
+         [[virtual]]\nname = \"mail\"\naddress = \"{vip}\"\nscheduler = \"wrr\"\nforward = \"masq\"\n{}",
+        reals.collect::<String>()
+    );
+    let problem = |problems: Vec<Diagnostic>| problems.into_iter().map(|problem| problem.message).collect();
+    lower(&text, &[], "director.example").map_err(problem)
 }
 
 fn clock(start: Instant) -> String {

@@ -12,12 +12,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use checks::Reason;
 use tokio::sync::{mpsc, oneshot, watch};
-use tracing::{debug, error, info, warn};
+use tracing::{error, info, warn};
 
 use self::notices::Notices;
-use crate::config::{CheckPlan, Config, LogFormat, LogLevel, OnExit};
+use crate::config::{CheckPlan, Config, LogFormat, LogLevel, OnExit, VirtualConfig};
 use crate::dataplane::Dataplane;
 use crate::health;
 use crate::metrics as name;
@@ -25,7 +24,7 @@ use crate::model::{Dump, Op, Table, Virtual, VirtualId};
 use crate::prober::{Prober, Report};
 use crate::reconcile::{diff, takes_last_weight};
 use crate::snapshot::{Snapshot, picture};
-use crate::state::State;
+use crate::state::{Condition, State};
 
 /// How soon the table is compared again while something drains or after an error.
 const SOON: Duration = Duration::from_secs(1);
@@ -131,7 +130,7 @@ impl<D: Dataplane> Director<D> {
             if due {
                 self.reconcile().await;
             }
-            if self.looked.is_some_and(|looked| looked.elapsed() < FRESH) {
+            if !self.lookers.is_empty() && self.looked.is_some_and(|looked| looked.elapsed() < FRESH) {
                 for looker in self.lookers.drain(..) {
                     let _ = looker.send(());
                 }
@@ -156,37 +155,22 @@ impl<D: Dataplane> Director<D> {
 
     /// Takes a report in; true when the table may have to change.
     fn learn(&mut self, report: Report) -> bool {
-        let Report { plan, outcome, finding, transition } = report;
-        name::count_check(&plan, &outcome);
-        let target = plan.spec.target;
+        name::count_check(&report.plan, &report.outcome);
+        let plan = Arc::clone(&report.plan);
         let Some(known) = self.state.finding(&plan) else {
             return false; // its server was removed while it was asked
         };
-        match &outcome.verdict {
-            Ok(()) => debug!(%target, took = ?outcome.took, "check passed"),
-            Err(failure) if failure.reason == Reason::Local && known.failure.as_ref() != Some(failure) => {
-                warn!("real server {target} cannot be asked, its state stays {}: {failure}", known.state);
-            }
-            Err(failure) => debug!(%target, took = ?outcome.took, "check failed: {failure}"),
-        }
-        if let Some(transition) = transition {
-            let of = self.names_of(&plan);
-            match (transition.to, &finding.failure) {
-                (health::State::Down, Some(failure)) => {
-                    warn!("real server {target} of {of} is down: {failure} ({} checks failed)", plan.fall);
-                }
-                (to, _) => info!("real server {target} of {of} is {to}, was {}", transition.from),
-            }
-        }
-        let matters = transition.is_some() || finding.state == health::State::Unknown;
+        notices::tell_check(&names(&self.state, &plan), known, &report);
+        let Report { finding, transition, .. } = report;
+        let matters = transition.is_some()
+            || finding.state == health::State::Unknown
+            || finding.unanswered_since.is_some() != known.unanswered_since.is_some();
+        let before = transition.map(|_| conditions(&self.state, &plan));
         self.state.absorb(&plan, finding);
+        if let (Some(before), Some(transition)) = (before, transition) {
+            notices::tell_transition(&plan, transition, &before, &conditions(&self.state, &plan));
+        }
         matters
-    }
-
-    fn names_of(&self, plan: &CheckPlan) -> String {
-        let uses = |v: &&crate::config::VirtualConfig| v.reals.iter().any(|r| r.check.as_ref() == Some(plan));
-        let names = self.state.config().virtuals.iter().filter(uses).map(|v| v.name.as_str());
-        names.collect::<Vec<_>>().join(", ")
     }
 
     /// Takes an event in; true when the table may have to change.
@@ -254,6 +238,7 @@ impl<D: Dataplane> Director<D> {
                 return;
             }
         }
+        self.notices.tell_cut_off(&self.state);
         self.notices.tell_held(now, &self.state);
         let desired = self.state.desired(now, &self.actual);
         if self.looked.is_none() {
@@ -335,6 +320,7 @@ impl<D: Dataplane> Director<D> {
             last_sync: self.last_sync,
             last_reload_ok: self.last_reload_ok,
             all_known: self.state.knows_all(),
+            cut_off: self.state.cut_off_since().is_some(),
             virtuals,
         }));
     }
@@ -377,6 +363,21 @@ impl<D: Dataplane> Director<D> {
             () = again => warn!("ending at once"),
         }
     }
+}
+
+/// The names of the virtuals that a check is for.
+fn names(state: &State, plan: &CheckPlan) -> String {
+    let uses = |v: &&VirtualConfig| v.reals.iter().any(|real| real.checks.contains(plan));
+    let names = state.config().virtuals.iter().filter(uses).map(|v| v.name.as_str());
+    names.collect::<Vec<_>>().join(", ")
+}
+
+/// What is known of the server of a check, in each virtual that it is in.
+fn conditions(state: &State, plan: &CheckPlan) -> Vec<(String, Condition)> {
+    let virtuals = state.config().virtuals.iter();
+    let reals = virtuals.flat_map(|v| v.reals.iter().map(|real| (v.name.clone(), real)));
+    let its = reals.filter(|(_, real)| real.checks.contains(plan));
+    its.map(|(name, real)| (name, state.condition(real))).collect()
 }
 
 #[cfg(test)]

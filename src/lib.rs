@@ -19,7 +19,9 @@ pub mod cli;
 pub mod config;
 pub mod model;
 
+pub mod cadence;
 pub mod health;
+pub mod verdict;
 pub mod weight;
 
 pub mod reconcile;

@@ -28,6 +28,10 @@ const CHECKS: &str = "smtp_director_checks_total";
 const CHECK_SECONDS: &str = "smtp_director_check_duration_seconds";
 const REAL_UP: &str = "smtp_director_real_up";
 const REAL_HELD: &str = "smtp_director_real_held";
+const REAL_FACTOR: &str = "smtp_director_real_factor";
+const REAL_BANNER: &str = "smtp_director_real_banner_seconds";
+const REAL_NOT_AFTER: &str = "smtp_director_real_certificate_not_after_timestamp_seconds";
+const CUT_OFF: &str = "smtp_director_cut_off";
 const REAL_WEIGHT: &str = "smtp_director_real_weight";
 const REAL_CONFIGURED: &str = "smtp_director_real_configured_weight";
 const REAL_ACTIVE: &str = "smtp_director_real_active_connections";
@@ -35,19 +39,26 @@ const REAL_INACTIVE: &str = "smtp_director_real_inactive_connections";
 const REAL_CONNECTIONS: &str = "smtp_director_real_connections_total";
 
 /// Name, labels and help of every gauge.
-const GAUGES: [(&str, &str); 10] = [
+const GAUGES: [(&str, &str); 14] = [
     (INFO, "Always 1; labels: version, dataplane"),
     (IN_SYNC, "1 while the table is as it should be"),
     (LAST_SYNC, "When the table was last found or made as it should be"),
     (LAST_RELOAD_OK, "1 while the last reload of the configuration was accepted"),
+    (CUT_OFF, "1 while no real server answers at all, so that nothing follows from it for any"),
     (
         REAL_UP,
-        "1 while the checks pass, 0 while the server is down; absent while unknown; labels: virtual, real",
+        "1 while the server is up or degraded, 0 while it is down; absent while unknown; labels: virtual, real",
     ),
     (
         REAL_HELD,
         "1 while the server is down and keeps its weight, because too little would be left; labels: virtual, real",
     ),
+    (
+        REAL_FACTOR,
+        "The part of its weight that something leaves the server, 0 to 1; labels: virtual, real, cause (check)",
+    ),
+    (REAL_BANNER, "How long the server takes to greet, smoothed; labels: virtual, real"),
+    (REAL_NOT_AFTER, "When the certificate of the server ends; labels: virtual, real"),
     (REAL_WEIGHT, "Weight in the table; labels: virtual, real"),
     (REAL_CONFIGURED, "Weight in the configuration; labels: virtual, real"),
     (REAL_ACTIVE, "Established connections; labels: virtual, real"),
@@ -59,7 +70,10 @@ const COUNTERS: [(&str, &str); 5] = [
     (TABLE_OPS, "Changes of the table; labels: op, result (ok, error)"),
     (RESYNCS, "Comparisons of the table with what is wanted; labels: result (ok, error)"),
     (RELOADS, "Reloads of the configuration; labels: result (ok, error)"),
-    (CHECKS, "Checks; labels: target, check, stage (how far it got), reason (ok, or why it failed)"),
+    (
+        CHECKS,
+        "Checks; labels: target, check, tier (base, mail, tls, data), stage (how far it got), reason (ok, or why it failed)",
+    ),
     (REAL_CONNECTIONS, "Connections scheduled; labels: virtual, real"),
 ];
 
@@ -93,7 +107,11 @@ impl Exporter {
         for (name, help) in COUNTERS {
             describe_counter!(name, help);
         }
-        describe_histogram!(CHECK_SECONDS, Unit::Seconds, "Duration of a whole check; labels: target, check");
+        describe_histogram!(
+            CHECK_SECONDS,
+            Unit::Seconds,
+            "Duration of a whole check; labels: target, check, tier"
+        );
         Ok(Self { handle, seen: Mutex::new(AHashMap::new()) })
     }
 
@@ -108,10 +126,9 @@ impl Exporter {
             .set(1.0);
         gauge!(IN_SYNC).set(f64::from(u8::from(snapshot.in_sync)));
         gauge!(LAST_RELOAD_OK).set(f64::from(u8::from(snapshot.last_reload_ok)));
+        gauge!(CUT_OFF).set(f64::from(u8::from(snapshot.cut_off)));
         if let Some(seconds) = snapshot.last_sync {
-            // Exact until the year 285 million.
-            #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 are far below 2^53")]
-            gauge!(LAST_SYNC).set(seconds as f64);
+            gauge!(LAST_SYNC).set(whole(i64::try_from(seconds).unwrap_or(i64::MAX)));
         }
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let mut now = AHashMap::with_capacity(seen.len());
@@ -119,10 +136,16 @@ impl Exporter {
             let name = if shown.name.is_empty() { &shown.id } else { &shown.name };
             for real in &shown.reals {
                 let labels = [("virtual", name.clone()), ("real", real.address.clone())];
-                match real.state.as_str() {
-                    "up" => gauge!(REAL_UP, &labels).set(1.0),
-                    "down" => gauge!(REAL_UP, &labels).set(0.0),
-                    _ => {}
+                if let Some(factor) = real.check_factor {
+                    gauge!(REAL_UP, &labels).set(if factor > 0.0 { 1.0 } else { 0.0 });
+                    let [of, at] = labels.clone();
+                    gauge!(REAL_FACTOR, &[of, at, ("cause", "check".to_owned())]).set(factor);
+                }
+                if let Some(milliseconds) = real.banner_ms {
+                    gauge!(REAL_BANNER, &labels).set(milliseconds / 1e3);
+                }
+                if let Some(seconds) = real.certificate_not_after {
+                    gauge!(REAL_NOT_AFTER, &labels).set(whole(seconds));
                 }
                 gauge!(REAL_HELD, &labels).set(f64::from(u8::from(real.held)));
                 gauge!(REAL_WEIGHT, &labels).set(f64::from(real.weight.unwrap_or(0)));
@@ -142,17 +165,26 @@ impl Exporter {
     }
 }
 
+/// Seconds since 1970 as Prometheus wants them: exact until the year 285 million.
+#[expect(clippy::cast_precision_loss, reason = "seconds since 1970 are far below 2^53")]
+fn whole(seconds: i64) -> f64 {
+    seconds as f64
+}
+
 /// Counts one check.
 pub fn count_check(plan: &CheckPlan, outcome: &Outcome) {
     let target = plan.spec.target.to_string();
-    let check = plan.spec.kind.name();
+    let (check, tier) = (plan.spec.kind.name(), plan.tier.name());
     let (stage, reason) = match &outcome.verdict {
         Ok(()) => (outcome.stages.last().map_or("", |report| report.stage.name()), "ok"),
         Err(failure) => (failure.stage.name(), failure.reason.name()),
     };
-    counter!(CHECKS, "target" => target.clone(), "check" => check, "stage" => stage, "reason" => reason)
-        .increment(1);
-    histogram!(CHECK_SECONDS, "target" => target, "check" => check).record(outcome.took.as_secs_f64());
+    counter!(
+        CHECKS, "target" => target.clone(), "check" => check, "tier" => tier, "stage" => stage, "reason" => reason
+    )
+    .increment(1);
+    let took = outcome.took.as_secs_f64();
+    histogram!(CHECK_SECONDS, "target" => target, "check" => check, "tier" => tier).record(took);
 }
 
 /// Counts one change of the table, by its kind.

@@ -9,11 +9,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use checks::Outcome;
+use checks::{CheckSpec, Kind, Outcome};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::cadence::{Cadence, Depth};
 use crate::config::CheckPlan;
-use crate::health::{Health, Thresholds, Transition};
+use crate::health::{Health, Rules, State, Transition};
 use crate::state::Finding;
 
 /// Checks that begin together begin this far apart, or closer when the interval has no room for all.
@@ -30,6 +31,8 @@ pub struct Report {
     pub outcome: Outcome,
     /// What is known now.
     pub finding: Finding,
+    /// How long after its time the check began.
+    pub late: Duration,
     /// Whether this outcome changed the state.
     pub transition: Option<Transition>,
 }
@@ -73,9 +76,9 @@ async fn probe(
     reports: mpsc::Sender<Report>,
     mut stopped: oneshot::Receiver<()>,
 ) {
-    let thresholds = Thresholds { fall: plan.fall, rise: plan.rise };
     let mut health = Health::default();
-    let mut since = None;
+    let mut finding = Finding::default();
+    let mut cadence = Cadence::new(plan.connects_between);
     let mut next = first;
     loop {
         tokio::select! {
@@ -84,22 +87,27 @@ async fn probe(
         }
         let start = Instant::now();
         // Boxed: the buffers of a check should not be kept through the pause.
-        let outcome = Box::pin(checks::run(&plan.spec)).await;
-        let transition = health.observe(&outcome, thresholds);
-        if transition.is_some() {
-            since = Some(Instant::now());
-        }
-        let finding = Finding {
-            state: health.state(),
-            since,
-            failure: health.last_failure().cloned(),
-            took: outcome.took,
+        let outcome = match cadence.next() {
+            Depth::Whole => Box::pin(checks::run(&plan.spec)).await,
+            Depth::Connect => {
+                Box::pin(checks::run(&CheckSpec { kind: Kind::Connect, ..plan.spec.clone() })).await
+            }
         };
-        let report = Report { plan: Arc::clone(&plan), outcome, finding, transition };
+        let now = start + outcome.took;
+        let rules = Rules { fall: plan.fall, rise: plan.rise, verdicts: &plan.verdicts };
+        let transition = health.observe(now, &outcome, rules);
+        cadence.made(outcome.verdict.is_ok() && health.state() == State::Up && !health.is_confirming());
+        finding.learn(now, &outcome);
+        finding.failure = health.last_failure().cloned();
+        if let Some(Transition { from, to, .. }) = transition {
+            (finding.was, finding.state, finding.since) = (from, to, Some(now));
+        }
+        let late = start.saturating_duration_since(next);
+        let report = Report { plan: Arc::clone(&plan), outcome, finding: finding.clone(), late, transition };
         if reports.send(report).await.is_err() {
             return;
         }
-        let pause = if health.against() > 0 { plan.retry } else { plan.interval };
+        let pause = if health.is_confirming() { plan.retry } else { plan.interval };
         next = start + pause.mul_f64(1.0 - JITTER * fastrand::f64());
     }
 }

@@ -6,13 +6,15 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use crate::config::VirtualConfig;
+use crate::health;
 use crate::model::{Dump, Granularity, RealId, RealSettings, SchedulerFlags, VirtualId, VirtualSettings};
-use crate::state::{Finding, State};
+use crate::state::{Condition, State};
+use crate::weight::Share;
 
 /// The whole farm at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -31,6 +33,8 @@ pub struct Snapshot {
     pub last_reload_ok: bool,
     /// Whether every check has had an answer.
     pub all_known: bool,
+    /// Whether no server at all answers, so that nothing follows from it for any.
+    pub cut_off: bool,
     /// Every virtual of the configuration, then those that still drain.
     pub virtuals: Vec<VirtualSnapshot>,
 }
@@ -83,9 +87,11 @@ pub struct RealSnapshot {
     pub inactive: u32,
     /// Connections scheduled since it was added.
     pub connections: u64,
-    /// `up`, `down` or `unknown`; `unchecked` for one without a check.
+    /// `up`, `degraded`, `down` or `unknown`; `unchecked` for one without a check.
     pub state: String,
-    /// Whether it is down and keeps its weight all the same, by the floor of soft reasons.
+    /// The part of its weight that its checks leave it, 0 to 1; `None` while unknown.
+    pub check_factor: Option<f64>,
+    /// Whether it is down and keeps its weight all the same: by the floor of soft reasons, or because no server answers.
     pub held: bool,
     /// Seconds since the state changed.
     pub since_seconds: Option<u64>,
@@ -99,6 +105,10 @@ pub struct RealSnapshot {
     pub text: Option<String>,
     /// Duration of the last check in milliseconds.
     pub check_ms: Option<f64>,
+    /// How long a banner takes, smoothed, in milliseconds.
+    pub banner_ms: Option<f64>,
+    /// When the certificate ends, in seconds since 1970.
+    pub certificate_not_after: Option<i64>,
 }
 
 /// Pictures the farm: what is wanted and known, over what the table has.
@@ -110,16 +120,17 @@ pub fn picture(now: Instant, state: &State, actual: &Dump) -> Vec<VirtualSnapsho
 }
 
 fn virtual_picture(now: Instant, state: &State, config: &VirtualConfig, actual: &Dump) -> VirtualSnapshot {
-    let held = state.held(now, config);
     let mut reals: Vec<_> = config
         .reals
         .iter()
-        .map(|real| {
+        .zip(state.known(now, config))
+        .map(|(real, (share, condition))| {
             let mut shown = real_picture(&config.id, real.id, Role::Real, &real.settings, actual);
-            shown.held = held.contains(&real.id);
-            match &real.check {
-                None => shown.state = "unchecked".to_owned(),
-                Some(plan) => describe(&mut shown, now, state.finding(plan).cloned().unwrap_or_default()),
+            shown.held = matches!(share, Share::Held(_));
+            if real.checks.is_empty() {
+                shown.state = "unchecked".to_owned();
+            } else {
+                describe(&mut shown, now, condition);
             }
             shown
         })
@@ -215,6 +226,7 @@ fn real_picture(
         inactive: counters.inactive,
         connections: counters.stats.connections,
         state: String::new(),
+        check_factor: None,
         held: false,
         since_seconds: None,
         reason: None,
@@ -222,14 +234,25 @@ fn real_picture(
         code: None,
         text: None,
         check_ms: None,
+        banner_ms: None,
+        certificate_not_after: None,
     }
 }
 
-fn describe(shown: &mut RealSnapshot, now: Instant, finding: Finding) {
-    shown.state = finding.state.to_string();
-    shown.since_seconds = finding.since.map(|since| now.duration_since(since).as_secs());
-    shown.check_ms = (!finding.took.is_zero()).then_some(finding.took.as_secs_f64() * 1e3);
-    if let Some(failure) = finding.failure {
+fn describe(shown: &mut RealSnapshot, now: Instant, condition: Condition) {
+    let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
+    condition.state.name().clone_into(&mut shown.state);
+    shown.check_factor = match condition.state {
+        health::State::Unknown => None,
+        health::State::Up => Some(1.0),
+        health::State::Degraded(factor) => Some(factor.ratio()),
+        health::State::Down => Some(0.0),
+    };
+    shown.since_seconds = condition.since.map(|since| now.duration_since(since).as_secs());
+    shown.check_ms = Some(condition.took).filter(|took| !took.is_zero()).map(milliseconds);
+    shown.banner_ms = condition.banner.map(milliseconds);
+    shown.certificate_not_after = condition.not_after;
+    if let Some(failure) = condition.failure {
         shown.reason = Some(failure.reason.to_string());
         shown.stage = Some(failure.stage.to_string());
         shown.code = failure.code;
@@ -254,6 +277,9 @@ pub fn render(snapshot: &Snapshot) -> String {
             out,
             "the last reload was REFUSED, an earlier configuration is in force; the log says why"
         );
+    }
+    if snapshot.cut_off {
+        let _ = writeln!(out, "NO real server answers: whoever was up until then keeps its weight");
     }
     let _ = writeln!(out, "Prot LocalAddress:Port Scheduler Flags  [Name]");
     let _ = writeln!(

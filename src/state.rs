@@ -8,26 +8,91 @@
 //! and is deleted when its active connections are gone, or when the drain time has passed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use checks::{Failure, Reason, Stage};
+use checks::{Failure, Outcome, Reason, Stage};
 
 use crate::config::{CheckPlan, Config, RealConfig, VirtualConfig};
 use crate::health;
 use crate::model::{Dump, RealId, RealSettings, Table, Virtual, VirtualId, Weight};
-use crate::weight::{Member, Share, weigh};
+use crate::weight::{Member, Share, Standing, weigh};
 
 /// What the last outcomes of a check came to.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Finding {
-    /// Up, down or unknown.
+    /// What is known.
     pub state: health::State,
     /// When it became so; `None` before the first outcome that meant anything.
     pub since: Option<Instant>,
+    /// What was known before that.
+    pub was: health::State,
     /// Why it failed last.
     pub failure: Option<Failure>,
+    /// When the last outcome came.
+    pub asked: Option<Instant>,
     /// How long the last check took.
     pub took: Duration,
+    /// Since when no outcome comes from the other side of the network: no answer to a connection, or no way to ask.
+    pub unanswered_since: Option<Instant>,
+    /// How long a banner takes, smoothed.
+    pub banner: Option<Duration>,
+    /// Whether the server greets as a postscreen does that does not know us: a first line, and seconds later the last.
+    pub greets_late: bool,
+    /// When the certificate ends, in seconds since 1970.
+    pub not_after: Option<i64>,
+    /// Whole days until then, when it was last seen.
+    pub days_left: Option<i64>,
+}
+
+impl Finding {
+    /// Whether `failure` shows nothing but that no answer came from the network.
+    #[must_use]
+    pub fn is_unanswered(failure: &Failure) -> bool {
+        matches!(failure.stage, Stage::Connect | Stage::Echo)
+            && matches!(failure.reason, Reason::Unreachable | Reason::Timeout | Reason::Local)
+    }
+
+    /// Takes over from an outcome all that does not depend on what came before it, and what is smoothed.
+    pub fn learn(&mut self, now: Instant, outcome: &Outcome) {
+        self.asked = Some(now);
+        self.took = outcome.took;
+        let unanswered = outcome.verdict.as_ref().err().is_some_and(Self::is_unanswered);
+        self.unanswered_since = self.unanswered_since.filter(|_| unanswered).or(unanswered.then_some(now));
+        if let Some(took) = outcome.banner_took() {
+            // As TCP smooths its round trips (RFC 6298): an eighth of the news.
+            self.banner = Some(self.banner.map_or(took, |known| (known * 7 + took) / 8));
+        }
+        if let Some(greeting) = outcome.stages.iter().find(|report| report.stage == Stage::Banner) {
+            self.greets_late = greeting.took >= POSTSCREEN && greeting.received.len() > 1;
+        }
+        if let Some(tls) = &outcome.tls {
+            (self.not_after, self.days_left) = (tls.not_after, tls.days_left);
+        }
+    }
+
+    fn is_hard(&self) -> bool {
+        self.failure.as_ref().is_some_and(is_hard)
+    }
+}
+
+/// All that is known of one real server, from all its checks.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Condition {
+    /// The worst that is known.
+    pub state: health::State,
+    /// Since when.
+    pub since: Option<Instant>,
+    /// Why, or what is wrong although it is up.
+    pub failure: Option<Failure>,
+    /// How long the last check of the first tier took.
+    pub took: Duration,
+    /// How long a banner takes, smoothed.
+    pub banner: Option<Duration>,
+    /// When the certificate ends, in seconds since 1970.
+    pub not_after: Option<i64>,
+    /// What that means for a weight.
+    pub standing: Standing,
 }
 
 /// All that decides the table.
@@ -50,6 +115,12 @@ struct Retired {
 
 /// A destination stays at weight 0 at least so long: a handshake that began before is no active connection yet.
 const SETTLE: Duration = Duration::from_secs(3);
+
+/// `postscreen_greet_wait` is 6 s, or 2 s under stress.
+const POSTSCREEN: Duration = Duration::from_millis(1_900);
+
+/// Servers that fall silent within an interval and so long of each other do so for the same reason.
+const TOGETHER: Duration = Duration::from_secs(30);
 
 impl State {
     /// Nothing is known yet.
@@ -95,12 +166,93 @@ impl State {
         self.retired.keys()
     }
 
-    /// The real servers of a virtual that are down and keep their weight all the same, by the floor of soft reasons.
+    /// The real servers of a virtual that are down and keep their weight all the same.
     #[must_use]
     pub fn held(&self, now: Instant, config: &VirtualConfig) -> BTreeSet<RealId> {
-        let shares = shares(now, config, &self.findings);
-        let held = config.reals.iter().zip(shares).filter(|(_, share)| matches!(share, Share::Held(_)));
+        let known = self.known(now, config);
+        let held = config.reals.iter().zip(known).filter(|(_, (share, _))| matches!(share, Share::Held(_)));
         held.map(|(real, _)| real.id).collect()
+    }
+
+    /// Since when no server at all answers: two or more are asked, and the last word of each is silence. It is the
+    /// director that is cut off, and what it finds says nothing of the servers.
+    #[must_use]
+    pub fn cut_off_since(&self) -> Option<Instant> {
+        let mut hosts: BTreeMap<IpAddr, &Finding> = BTreeMap::new();
+        for (plan, finding) in &self.findings {
+            let latest = hosts.entry(plan.spec.target.ip()).or_insert(finding);
+            if finding.asked > latest.asked {
+                *latest = finding;
+            }
+        }
+        let silent = hosts.values().map(|finding| finding.unanswered_since).collect::<Option<Vec<_>>>()?;
+        silent.into_iter().max().filter(|_| hosts.len() > 1)
+    }
+
+    /// All that is known of a real server.
+    #[must_use]
+    pub fn condition(&self, real: &RealConfig) -> Condition {
+        self.condition_in(real, self.cut_off_since())
+    }
+
+    fn condition_in(&self, real: &RealConfig, cut_off: Option<Instant>) -> Condition {
+        let known: Vec<(&CheckPlan, &Finding)> =
+            real.checks.iter().filter_map(|plan| self.findings.get_key_value(plan)).collect();
+        let findings = || known.iter().map(|(_, finding)| *finding);
+        let is_cut = |plan: &CheckPlan, finding: &Finding| {
+            let with_the_others = |silent: Instant| {
+                finding.since >= Some(silent)
+                    && cut_off.is_some_and(|cut_off| cut_off <= silent + plan.interval + TOGETHER)
+            };
+            finding.unanswered_since.is_some_and(with_the_others)
+        };
+        let down = || known.iter().filter(|(_, finding)| finding.state == health::State::Down);
+        let unknown = findings().find(|finding| finding.state == health::State::Unknown);
+        // Hard before soft, and the oldest: what came after may follow from it.
+        let worst_down = down().filter(|(plan, f)| !is_cut(plan, f)).map(|(_, f)| *f);
+        let worst_down = worst_down.min_by_key(|finding| (!finding.is_hard(), finding.since));
+        let (leading, standing) = if let Some(finding) = worst_down {
+            let standing = match finding.since {
+                Some(since) if !finding.is_hard() => Standing::Sick(since),
+                _ => Standing::Gone,
+            };
+            (Some(finding), standing)
+        } else if let Some((_, finding)) = down().next() {
+            let was_well = down().all(|(_, finding)| finding.was != health::State::Unknown);
+            (Some(*finding), if was_well { Standing::Cut } else { Standing::Unknown })
+        } else if unknown.is_some() {
+            (unknown, Standing::Unknown)
+        } else {
+            let worst = findings().max_by_key(|finding| finding.state);
+            let standing = match worst.map(|finding| finding.state) {
+                Some(health::State::Degraded(factor)) => Standing::Degraded(factor),
+                _ => Standing::Up,
+            };
+            (worst, standing)
+        };
+        let complaint = || findings().find_map(|finding| finding.failure.clone());
+        Condition {
+            state: leading.map_or(health::State::Up, |finding| finding.state),
+            since: leading.and_then(|finding| finding.since),
+            failure: leading.and_then(|finding| finding.failure.clone()).or_else(complaint),
+            took: findings().next().map_or(Duration::ZERO, |finding| finding.took),
+            banner: findings().find_map(|finding| finding.banner),
+            not_after: findings().filter_map(|finding| finding.not_after).min(),
+            standing,
+        }
+    }
+
+    /// What is known of each real server of a virtual and what it should have, in their order.
+    #[must_use]
+    pub fn known(&self, now: Instant, config: &VirtualConfig) -> Vec<(Share, Condition)> {
+        let cut_off = self.cut_off_since();
+        let conditions: Vec<_> = config.reals.iter().map(|real| self.condition_in(real, cut_off)).collect();
+        let member = |(real, condition): (&RealConfig, &Condition)| Member {
+            base: real.settings.weight,
+            standing: condition.standing,
+        };
+        let members: Vec<_> = config.reals.iter().zip(&conditions).map(member).collect();
+        weigh(now, config.floor, &members).into_iter().zip(conditions).collect()
     }
 
     /// Since when a destination waits for its connections to end.
@@ -140,7 +292,7 @@ impl State {
 
     fn fresh_findings(&self) -> BTreeMap<CheckPlan, Finding> {
         let reals = self.config.virtuals.iter().flat_map(|v| &v.reals);
-        reals.filter_map(|real| real.check.clone()).map(|plan| (plan, Finding::default())).collect()
+        reals.flat_map(|real| &real.checks).map(|plan| (plan.clone(), Finding::default())).collect()
     }
 
     /// The table that should be, given the one that is. Remembers what has begun to leave.
@@ -149,6 +301,8 @@ impl State {
             retired.missed = if actual.table.virtuals.contains_key(id) { 0 } else { retired.missed + 1 };
             retired.missed < 2
         });
+        let known: Vec<_> = self.config.virtuals.iter().map(|config| self.known(now, config)).collect();
+        let mut known = known.into_iter();
         let mut was_leaving = std::mem::take(&mut self.leaving);
         let mut leave = |id: &VirtualId, drain: Duration, want: &mut Virtual| {
             let Some(have) = actual.table.virtuals.get(id) else { return };
@@ -178,7 +332,8 @@ impl State {
             }
         }
         for config in &self.config.virtuals {
-            let mut want = wanted(now, config, &self.findings, actual.table.virtuals.get(&config.id));
+            let known = known.next().unwrap_or_default();
+            let mut want = wanted(config, known, actual.table.virtuals.get(&config.id));
             leave(&config.id, config.drain, &mut want);
             table.virtuals.insert(config.id, want);
         }
@@ -186,55 +341,27 @@ impl State {
     }
 }
 
-fn state_of(real: &RealConfig, findings: &BTreeMap<CheckPlan, Finding>) -> health::State {
-    match &real.check {
-        None => health::State::Up,
-        Some(plan) => findings.get(plan).map_or(health::State::Unknown, |finding| finding.state),
-    }
-}
-
-/// What each real server of a virtual should have, in their order.
-fn shares(now: Instant, config: &VirtualConfig, findings: &BTreeMap<CheckPlan, Finding>) -> Vec<Share> {
-    let member = |real: &RealConfig| {
-        let finding = real.check.as_ref().and_then(|plan| findings.get(plan));
-        let state = state_of(real, findings);
-        let soft_since = finding
-            .filter(|finding| state == health::State::Down && !finding.failure.as_ref().is_some_and(is_hard))
-            .and_then(|finding| finding.since);
-        Member { base: real.settings.weight, state, soft_since }
-    };
-    weigh(now, &config.reals.iter().map(member).collect::<Vec<_>>())
-}
-
 /// A server that cannot be connected to. All else that can be wrong with one is a soft reason.
 fn is_hard(failure: &Failure) -> bool {
     match failure.reason {
         Reason::Refused | Reason::Unreachable => true,
-        _ => failure.stage == Stage::Connect,
+        _ => matches!(failure.stage, Stage::Connect | Stage::Echo),
     }
 }
 
-/// Whether the director itself cannot ask: an answer will not come while that lasts.
-fn cannot_ask(real: &RealConfig, findings: &BTreeMap<CheckPlan, Finding>) -> bool {
-    let finding = real.check.as_ref().and_then(|plan| findings.get(plan));
-    finding.and_then(|finding| finding.failure.as_ref()).is_some_and(|f| f.reason == Reason::Local)
-}
-
-/// One virtual as it should be, without what is leaving.
-fn wanted(
-    now: Instant,
-    config: &VirtualConfig,
-    findings: &BTreeMap<CheckPlan, Finding>,
-    have: Option<&Virtual>,
-) -> Virtual {
+/// One virtual as it should be, without what is leaving. `known` has a share and a condition for each real server.
+fn wanted(config: &VirtualConfig, known: Vec<(Share, Condition)>, have: Option<&Virtual>) -> Virtual {
     let table = |real: &RealId| have.and_then(|have| have.reals.get(real));
     let mut want = Virtual::new(config.settings.clone());
     let mut all_asked = true;
-    for (real, share) in config.reals.iter().zip(shares(now, config, findings)) {
-        let state = state_of(real, findings);
-        all_asked &= state != health::State::Unknown || cannot_ask(real, findings);
+    for (real, (share, condition)) in config.reals.iter().zip(known) {
+        // Where the director itself cannot ask, no answer will come while that lasts.
+        let cannot_ask = condition.failure.is_some_and(|failure| failure.reason == Reason::Local);
+        all_asked &= condition.state != health::State::Unknown || cannot_ask;
         let weight = match share {
-            Share::Weight(Weight::ZERO) if state == health::State::Down && !config.quiescent => None,
+            Share::Weight(Weight::ZERO) if condition.state == health::State::Down && !config.quiescent => {
+                None
+            }
             Share::Weight(weight) | Share::Held(weight) => Some(weight),
             Share::Keep => table(&real.id).map(|settings| settings.weight),
         };

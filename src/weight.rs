@@ -5,13 +5,14 @@
 //! A server that cannot be connected to gets nothing: a client that is sent there is lost to it. One that can be
 //! connected to but does not serve as it should (it is slow, it refuses) may suffer from what all suffer from, a
 //! directory that is down or a policy that is wrong, and taking all of them out would turn trouble into an outage.
-//! So such **soft** reasons have a floor: together they never leave less than half of the base weight in service, never
-//! nothing, and take out one server at a time. Who stays in by this is **held**.
+//! So such **soft** reasons have a floor: together they never leave less than a set share of the base weight in
+//! service, never nothing, and take out one server at a time. Who stays in by this is **held**, and so is who is down
+//! only because the director reaches nobody.
 
 use std::time::{Duration, Instant};
 
-use crate::health::State;
 use crate::model::Weight;
+use crate::verdict::Factor;
 
 /// Soft reasons take out the next server only this long after the one before.
 const PAUSE: Duration = Duration::from_secs(30);
@@ -21,10 +22,31 @@ const PAUSE: Duration = Duration::from_secs(30);
 pub struct Member {
     /// The weight that the configuration gives it.
     pub base: Weight,
-    /// What its check knows.
-    pub state: State,
-    /// Since when it is down for a soft reason; `None` when it is not down, or cannot be connected to.
-    pub soft_since: Option<Instant>,
+    /// What is known of it.
+    pub standing: Standing,
+}
+
+/// What is known of a server, as far as its weight goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Not enough.
+    Unknown,
+    /// It is well.
+    Up,
+    /// It serves, and should have this part of its weight.
+    Degraded(Factor),
+    /// It is down for a soft reason, since then.
+    Sick(Instant),
+    /// It cannot be connected to.
+    Gone,
+    /// It cannot be connected to, and neither can any other server: it was well before.
+    Cut,
+}
+
+impl Standing {
+    fn serves(self) -> bool {
+        matches!(self, Self::Unknown | Self::Up | Self::Degraded(_))
+    }
 }
 
 /// What a server should have.
@@ -34,38 +56,43 @@ pub enum Share {
     Keep,
     /// This weight.
     Weight(Weight),
-    /// This weight, although it is down: the floor of soft reasons.
+    /// This weight, although it is down.
     Held(Weight),
 }
 
-/// The shares of the servers of one virtual, in their order.
+/// The shares of the servers of one virtual, in their order. `floor` is the percentage of the base weight that soft
+/// reasons leave in service.
 #[must_use]
-pub fn weigh(now: Instant, members: &[Member]) -> Vec<Share> {
-    let out = taken_out(now, members);
-    let share = |(index, member): (usize, &Member)| match (member.state, member.soft_since) {
-        (State::Unknown, _) => Share::Keep,
-        (State::Up, _) => Share::Weight(member.base),
-        (State::Down, Some(_)) if !out.contains(&index) => Share::Held(member.base),
-        (State::Down, _) => Share::Weight(Weight::ZERO),
+pub fn weigh(now: Instant, floor: u8, members: &[Member]) -> Vec<Share> {
+    let out = taken_out(now, floor, members);
+    let share = |(index, member): (usize, &Member)| match member.standing {
+        Standing::Unknown => Share::Keep,
+        Standing::Up => Share::Weight(member.base),
+        Standing::Degraded(factor) => Share::Weight(Weight(factor.of(member.base.0))),
+        Standing::Sick(_) if !out.contains(&index) => Share::Held(member.base),
+        Standing::Cut => Share::Held(member.base),
+        Standing::Sick(_) | Standing::Gone => Share::Weight(Weight::ZERO),
     };
     members.iter().enumerate().map(share).collect()
 }
 
 /// Who is taken out for a soft reason, by position: first down, first out, as far as the floor allows.
-fn taken_out(now: Instant, members: &[Member]) -> Vec<usize> {
+fn taken_out(now: Instant, floor: u8, members: &[Member]) -> Vec<usize> {
     let base = |member: &Member| u64::from(member.base.0);
     let total: u64 = members.iter().map(base).sum();
-    let mut serving: u64 =
-        members.iter().filter(|m| m.state != State::Down || m.soft_since.is_some()).map(base).sum();
-    let anybody_well = members.iter().any(|m| m.state != State::Down && m.base.takes_connections());
-    let mut soft: Vec<_> =
-        members.iter().enumerate().filter_map(|(index, m)| Some((m.soft_since?, index, base(m)))).collect();
+    let mut serving: u64 = members.iter().filter(|m| m.standing != Standing::Gone).map(base).sum();
+    let anybody_well = members.iter().any(|m| m.standing.serves() && m.base.takes_connections());
+    let sick = |(index, member): (usize, &Member)| match member.standing {
+        Standing::Sick(since) => Some((since, index, base(member))),
+        _ => None,
+    };
+    let mut soft: Vec<_> = members.iter().enumerate().filter_map(sick).collect();
     soft.sort_unstable();
     let mut out = Vec::new();
     let mut free_at = None;
     for (since, index, base) in soft {
         let due = free_at.map_or(since, |free_at| since.max(free_at));
-        if anybody_well && due <= now && (serving - base) * 2 >= total {
+        if anybody_well && due <= now && (serving - base) * 100 >= total * u64::from(floor) {
             serving -= base;
             free_at = Some(due + PAUSE);
             out.push(index);
@@ -80,9 +107,14 @@ mod tests {
 
     use super::*;
 
-    /// Letters: `U` up, `?` unknown, `D` down and cannot be connected to, `s` down for a soft reason since its position
-    /// in the text times the pause. The answer: the weight, `k` for keep, `h` for held.
+    /// Letters: `U` up, `d` degraded to a half, `?` unknown, `D` cannot be connected to, `c` likewise because nobody can,
+    /// `s` down for a soft reason since its position in the text times the pause. The answer: the weight, `k` for keep,
+    /// `h` for held.
     fn shares(states: &str, bases: &[u32], at: u32) -> String {
+        shares_above(50, states, bases, at)
+    }
+
+    fn shares_above(floor: u8, states: &str, bases: &[u32], at: u32) -> String {
         #[expect(clippy::disallowed_methods, reason = "any instant will do as the start")]
         let start = Instant::now();
         let mut softs = 0;
@@ -90,17 +122,19 @@ mod tests {
             .chars()
             .zip(bases)
             .map(|(letter, base)| {
-                let soft_since = (letter == 's').then(|| start + PAUSE * softs);
-                softs += u32::from(letter == 's');
-                let state = match letter {
-                    'U' => State::Up,
-                    '?' => State::Unknown,
-                    _ => State::Down,
+                let standing = match letter {
+                    'U' => Standing::Up,
+                    'd' => Standing::Degraded(Factor::HALF),
+                    '?' => Standing::Unknown,
+                    's' => Standing::Sick(start + PAUSE * softs),
+                    'c' => Standing::Cut,
+                    _ => Standing::Gone,
                 };
-                Member { base: Weight(*base), state, soft_since }
+                softs += u32::from(letter == 's');
+                Member { base: Weight(*base), standing }
             })
             .collect();
-        let shown = weigh(start + PAUSE * at, &members).into_iter().map(|share| match share {
+        let shown = weigh(start + PAUSE * at, floor, &members).into_iter().map(|share| match share {
             Share::Keep => "k".to_owned(),
             Share::Weight(weight) => weight.to_string(),
             Share::Held(_) => "h".to_owned(),
@@ -116,6 +150,7 @@ mod tests {
             ("?", 0, "k"),
             ("D", 0, "0"),
             ("DDD", 0, "0 0 0"),       // nobody can be connected to: nothing else is true
+            ("ccD", 0, "h h 0"),       // unless it is the director that is cut off
             ("sUU", 0, "0 1 1"),       //
             ("sU", 0, "0 1"),          // half is enough
             ("ssU", 9, "0 h 1"),       // a third is not
@@ -124,6 +159,7 @@ mod tests {
             ("sD", 9, "h 0"),          // the last that can be connected to stays
             ("sDU", 9, "h 0 1"),       // what is gone counts against the floor
             ("sUUU?", 0, "0 1 1 1 k"), // unknown is not down
+            ("sd", 0, "0 1"),          // degraded serves
             ("ssUUUUUU", 0, "0 h 1 1 1 1 1 1"), // one at a time
             ("ssUUUUUU", 1, "0 0 1 1 1 1 1 1"),
         ] {
@@ -131,22 +167,32 @@ mod tests {
         }
         assert_eq!(shares("sUU", &[8, 1, 1], 9), "h 1 1", "the floor is of weight, not of heads");
         assert_eq!(shares("sU", &[1, 0], 9), "h 0", "who has no weight serves nobody");
+        assert_eq!(shares("dU", &[100, 100], 0), "50 100");
+    }
+
+    #[test]
+    fn the_floor_is_where_it_was_set() {
+        for (floor, expected) in [(100, "h h h 1"), (75, "0 h h 1"), (50, "0 0 h 1"), (0, "0 0 0 1")] {
+            assert_eq!(shares_above(floor, "sssU", &[1; 4], 9), expected, "{floor}");
+        }
+        assert_eq!(shares_above(0, "sss", &[1; 3], 9), "h h h", "never nothing");
     }
 
     proptest! {
         #[test]
         fn soft_reasons_never_take_the_farm_below_the_floor(
-            servers in proptest::collection::vec(("[U?Ds]", 0u32..5), 1..8), at in 0u32..20,
+            servers in proptest::collection::vec(("[Ud?Dsc]", 0u32..5), 1..8), floor in 0u8..=100, at in 0u32..20,
         ) {
             let states: String = servers.iter().map(|(state, _)| state.as_str()).collect();
             let bases: Vec<_> = servers.iter().map(|(_, base)| *base).collect();
-            let shown = shares(&states, &bases, at);
+            let shown = shares_above(floor, &states, &bases, at);
             let zip = || servers.iter().zip(shown.split(' '));
             let out: u32 = zip().filter(|((state, _), w)| state == "s" && *w == "0").map(|((_, base), _)| base).sum();
             let served: u32 = zip().filter(|((state, _), w)| state != "D" && *w != "0").map(|((_, base), _)| base).sum();
-            prop_assert!(out == 0 || served * 2 >= bases.iter().sum::<u32>(), "{states} {bases:?}: {shown}");
+            let least = bases.iter().sum::<u32>() * u32::from(floor);
+            prop_assert!(out == 0 || served * 100 >= least, "{states} {bases:?} {floor}: {shown}");
             let can_serve = servers.iter().any(|(state, base)| state != "D" && *base > 0);
-            prop_assert!(!can_serve || served > 0, "{states} {bases:?}: {shown}");
+            prop_assert!(!can_serve || served > 0, "{states} {bases:?} {floor}: {shown}");
         }
     }
 }

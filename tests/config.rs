@@ -35,7 +35,7 @@ fn every_shipped_example_loads() {
 fn the_name_of_the_host_is_what_checks_say() {
     let folder = Folder::new("host");
     let config = read(&folder.file(SMALL)).unwrap();
-    let spec = &config.virtuals[0].reals[0].check.as_ref().unwrap().spec;
+    let spec = &config.virtuals[0].reals[0].checks[0].spec;
     let checks::Kind::Smtp(smtp) = &spec.kind else { panic!("{spec:?}") };
     let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
     assert!([host.trim(), "localhost"].contains(&smtp.ehlo_name.as_str()));

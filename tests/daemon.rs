@@ -13,11 +13,13 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
 
 use loadgen::sink::{Fault, Sink, SinkConfig};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::scratch::Folder;
 
@@ -137,7 +139,7 @@ impl Drop for Daemon {
 async fn a_server_that_fails_loses_its_weight_and_gets_it_back() {
     let mut sink = Sink::start("127.0.0.1:0".parse().unwrap(), SinkConfig::new("real1.example")).unwrap();
     let daemon = Daemon::start("weight", sink.address(), "");
-    until("weight 1", || (daemon.real()["weight"] == 1).then_some(()));
+    until("full weight", || (daemon.real()["weight"] == 100).then_some(()));
     assert_eq!(daemon.real()["state"], "up");
     sink.stop().await;
     until("weight 0", || (daemon.real()["weight"] == 0).then_some(()));
@@ -148,7 +150,7 @@ async fn a_server_that_fails_loses_its_weight_and_gets_it_back() {
     );
     assert!(daemon.log().contains("is down: refused at connect"), "{}", daemon.log());
     sink.restart().unwrap();
-    until("weight 1 again", || (daemon.real()["weight"] == 1).then_some(()));
+    until("full weight again", || (daemon.real()["weight"] == 100).then_some(()));
     assert_eq!(daemon.real()["reason"], Value::Null);
 }
 
@@ -156,11 +158,11 @@ async fn a_server_that_fails_loses_its_weight_and_gets_it_back() {
 async fn what_all_servers_refuse_takes_none_out_and_is_an_alarm() {
     let sink = Sink::start("127.0.0.1:0".parse().unwrap(), SinkConfig::new("real1.example")).unwrap();
     let daemon = Daemon::start("held", sink.address(), "");
-    until("weight 1", || (daemon.real()["weight"] == 1).then_some(()));
+    until("full weight", || (daemon.real()["weight"] == 100).then_some(()));
     sink.set_fault(Some(Fault::RejectBanner421));
     until("down", || (daemon.real()["state"] == "down").then_some(()));
     let real = daemon.real();
-    assert_eq!((&real["weight"], &real["held"], &real["code"]), (&1.into(), &true.into(), &421.into()));
+    assert_eq!((&real["weight"], &real["held"], &real["code"]), (&100.into(), &true.into(), &421.into()));
     assert!(
         daemon.log().contains("1 of 1 real servers of mail are down and keep their weight"),
         "{}",
@@ -171,6 +173,125 @@ async fn what_all_servers_refuse_takes_none_out_and_is_an_alarm() {
     sink.set_fault(None);
     until("up", || (daemon.real()["state"] == "up").then_some(()));
     assert_eq!(daemon.real()["held"], false);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_degraded_server_gets_the_part_of_its_weight_that_the_table_of_verdicts_says() {
+    let sink = Sink::start("127.0.0.1:0".parse().unwrap(), SinkConfig::new("real1.example")).unwrap();
+    let daemon = Daemon::start("degraded", sink.address(), "");
+    let more = "[check]\nverdict.\"tempfail at mail\" = \"degraded 25%\"\n\
+                mail = { accept = \"a@d.example\", interval = \"200ms\" }\n";
+    let text = fs::read_to_string(daemon.config()).unwrap().replace("[check]\n", more);
+    fs::write(daemon.config(), text).unwrap();
+    daemon.signal(Signal::HUP);
+    until("full weight", || (daemon.real()["weight"] == 100).then_some(()));
+    sink.set_fault(Some(Fault::RejectMail("451 4.7.1 Service unavailable".to_owned())));
+    until("a quarter", || (daemon.real()["weight"] == 25).then_some(()));
+    let real = daemon.real();
+    assert_eq!(
+        (&real["state"], &real["held"], &real["code"]),
+        (&"degraded".into(), &false.into(), &451.into())
+    );
+    let line =
+        "of mail is degraded to 25%: tempfail at mail: 451 4.7.1 Service unavailable (3 checks in a row)";
+    assert!(daemon.log().contains(line), "{}", daemon.log());
+    let metrics = daemon.get("/metrics").unwrap();
+    let real = format!("virtual=\"mail\",real=\"{}\"", sink.address());
+    for line in [
+        format!("smtp_director_real_factor{{{real},cause=\"check\"}} 0.25\n"),
+        format!("smtp_director_real_up{{{real}}} 1\n"),
+    ] {
+        assert!(metrics.contains(&line), "{line} is not in\n{metrics}");
+    }
+    let probe = program(&["probe", "--config", daemon.config().to_str().unwrap(), "--virtual", "mail"]);
+    let said = String::from_utf8(probe.stdout).unwrap();
+    assert!(probe.status.code() == Some(2) && said.contains("is degraded 25%, after"), "{said}");
+    sink.set_fault(None);
+    until("full weight again", || (daemon.real()["weight"] == 100).then_some(()));
+}
+
+#[test]
+fn a_postscreen_that_does_not_know_the_director_is_explained_once() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            std::thread::spawn(move || -> std::io::Result<()> {
+                let mut client = client?;
+                client.write_all(b"220-wait a moment\r\n")?;
+                std::thread::sleep(Duration::from_secs(2)); // postscreen_greet_wait under stress
+                client.write_all(b"220 real1.example\r\n")?;
+                for reply in ["250 real1.example\r\n", "221 bye\r\n"] {
+                    client.read_exact(&mut [0; 4])?;
+                    while client.read(&mut [0; 64])? == 64 {}
+                    client.write_all(reply.as_bytes())?;
+                }
+                Ok(())
+            });
+        }
+    });
+    let daemon = Daemon::start("postscreen", address, "");
+    until("full weight", || (daemon.real()["weight"] == 100).then_some(()));
+    let passed = "check=\"smtp\",tier=\"base\",stage=\"quit\",reason=\"ok\"} 2";
+    until("a second check", || daemon.get("/metrics")?.contains(passed).then_some(()));
+    let log = daemon.log();
+    assert_eq!(log.matches("Allow-list it there with postscreen_access_list").count(), 1, "{log}");
+    assert!(log.contains("holds back the end of its banner for 2.0 s"), "{log}");
+}
+
+/// An SMTP server inside TLS, whose certificate ends then.
+async fn secure_server(not_after: SystemTime) -> SocketAddr {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(vec!["mail.example".to_owned()]).unwrap();
+    params.not_after = not_after.into();
+    let certificate = params.self_signed(&key).unwrap().der().clone();
+    let key = rustls::pki_types::PrivateKeyDer::Pkcs8(key.serialize_der().into());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = config.unwrap().with_no_client_auth().with_single_cert(vec![certificate], key).unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let mut client = acceptor.accept(client).await?;
+                for reply in ["220 mail.example\r\n", "250 mail.example\r\n", "221 bye\r\n"] {
+                    client.write_all(reply.as_bytes()).await?;
+                    let _ = client.read(&mut [0; 100]).await?;
+                }
+                std::io::Result::Ok(())
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_that_ends_soon_is_told_of_and_one_that_has_ended_degrades() {
+    let days = |days: u64| Duration::from_secs(days * 86_400 + 3_600);
+    let soon = SystemTime::now() + days(5);
+    let past = SystemTime::now() - days(5);
+    for (ends, state, weight, line) in [
+        (soon, "up", 100, "expires in 5 days"),
+        (past, "degraded", 50, "degraded to 50%: certificate_expired at tls"),
+    ] {
+        let server = secure_server(ends).await;
+        let daemon = Daemon::start("certificate", server, "");
+        // Nobody vouches for it; the end of a certificate is looked at first.
+        let more = "[check]\ntls = { mode = \"implicit\" }\nverdict.certificate_untrusted = \"up\"\n";
+        let text = fs::read_to_string(daemon.config()).unwrap().replace("[check]\n", more);
+        fs::write(daemon.config(), text).unwrap();
+        daemon.signal(Signal::HUP);
+        until(state, || (daemon.real()["state"] == state && daemon.real()["weight"] == weight).then_some(()));
+        assert!(daemon.log().contains(line), "{}", daemon.log());
+        let seconds = ends.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+        let metric = format!(
+            "certificate_not_after_timestamp_seconds{{virtual=\"mail\",real=\"{server}\"}} {seconds}\n"
+        );
+        assert!(daemon.get("/metrics").unwrap().contains(&metric), "{}", daemon.get("/metrics").unwrap());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -190,14 +311,14 @@ async fn ready_comes_with_the_first_answers_and_an_unknown_server_is_not_in_the_
 async fn a_broken_file_changes_nothing_and_is_named_in_the_log_and_the_metrics() {
     let sink = Sink::start("127.0.0.1:0".parse().unwrap(), SinkConfig::new("real1.example")).unwrap();
     let daemon = Daemon::start("broken", sink.address(), "");
-    until("weight 1", || (daemon.real()["weight"] == 1).then_some(()));
+    until("full weight", || (daemon.real()["weight"] == 100).then_some(()));
     let good = fs::read_to_string(daemon.config()).unwrap();
     fs::write(daemon.config(), good.clone() + "weight = -3\n").unwrap();
     daemon.signal(Signal::HUP);
     until("the refusal", || (daemon.status()["last_reload_ok"] == false).then_some(()));
     let place = format!("{}:12:10: error: weight: -3", daemon.config().display());
     assert!(daemon.log().contains(&place), "{}", daemon.log());
-    assert_eq!(daemon.real()["weight"], 1);
+    assert_eq!(daemon.real()["weight"], 100);
     assert!(daemon.get("/metrics").unwrap().contains("smtp_director_reloads_total{result=\"error\"} 1"));
     fs::write(daemon.config(), good + "weight = 3\n").unwrap();
     daemon.signal(Signal::HUP);
@@ -210,7 +331,7 @@ async fn a_log_that_cannot_be_written_costs_its_lines_and_nothing_else() {
     let mut sink = Sink::start("127.0.0.1:0".parse().unwrap(), SinkConfig::new("real1.example")).unwrap();
     let full = File::options().write(true).open("/dev/full").unwrap();
     let daemon = Daemon::start_with(Folder::new("log"), sink.address(), "", full);
-    until("weight 1", || (daemon.real()["weight"] == 1).then_some(()));
+    until("full weight", || (daemon.real()["weight"] == 100).then_some(()));
     sink.stop().await;
     until("weight 0", || (daemon.real()["weight"] == 0).then_some(()));
 }
@@ -230,7 +351,7 @@ fn an_output_that_cannot_be_written_is_an_exit_code_and_no_panic() {
 async fn with_autoreload_a_change_of_the_file_is_enough() {
     let sink = Sink::start("127.0.0.1:0".parse().unwrap(), SinkConfig::new("real1.example")).unwrap();
     let daemon = Daemon::start("autoreload", sink.address(), "autoreload = true\n");
-    until("weight 1", || (daemon.real()["weight"] == 1).then_some(()));
+    until("full weight", || (daemon.real()["weight"] == 100).then_some(()));
     let text = fs::read_to_string(daemon.config()).unwrap();
     fs::write(daemon.config(), text + "weight = 3\n").unwrap();
     until("weight 3", || (daemon.real()["weight"] == 3).then_some(()));
@@ -240,7 +361,7 @@ async fn with_autoreload_a_change_of_the_file_is_enough() {
 async fn a_session_outlives_the_request_to_end() {
     let sink = Sink::start("127.0.0.1:0".parse().unwrap(), SinkConfig::new("real1.example")).unwrap();
     let mut daemon = Daemon::start("end", sink.address(), "");
-    until("weight 1", || (daemon.real()["weight"] == 1).then_some(()));
+    until("full weight", || (daemon.real()["weight"] == 100).then_some(()));
     let mut session = TcpStream::connect(daemon.vip).unwrap();
     session.set_read_timeout(Some(LIMIT)).unwrap();
     let mut byte = [0];
@@ -261,7 +382,7 @@ async fn a_session_outlives_the_request_to_end() {
 async fn a_second_request_to_end_is_obeyed_at_once() {
     let sink = Sink::start("127.0.0.1:0".parse().unwrap(), SinkConfig::new("real1.example")).unwrap();
     let mut daemon = Daemon::start("end-now", sink.address(), "");
-    until("weight 1", || (daemon.real()["weight"] == 1).then_some(()));
+    until("full weight", || (daemon.real()["weight"] == 100).then_some(()));
     let mut session = TcpStream::connect(daemon.vip).unwrap();
     session.read_exact(&mut [0]).unwrap();
     daemon.signal(Signal::TERM);
@@ -340,7 +461,7 @@ async fn http_answers_what_it_has_and_refuses_the_rest() {
 async fn status_plan_and_probe_say_what_is() {
     let sink = Sink::start("127.0.0.1:0".parse().unwrap(), SinkConfig::new("real1.example")).unwrap();
     let daemon = Daemon::start("commands", sink.address(), "");
-    until("weight 1", || (daemon.real()["weight"] == 1).then_some(()));
+    until("full weight", || (daemon.real()["weight"] == 100).then_some(()));
     let config = daemon.config();
     let config = config.to_str().unwrap();
     let said = |arguments: &[&str]| {
@@ -351,12 +472,12 @@ async fn status_plan_and_probe_say_what_is() {
     let status = said(&["status", "--config", config]);
     let line = status.lines().find(|line| line.contains(&sink.address().to_string())).unwrap();
     let words: Vec<_> = line.split_whitespace().take(7).collect();
-    assert_eq!(words, ["->", &sink.address().to_string(), "Proxy", "1", "0", "0", "up"], "{status}");
+    assert_eq!(words, ["->", &sink.address().to_string(), "Proxy", "100", "0", "0", "up"], "{status}");
     let json: Value = serde_json::from_str(&said(&["status", "--config", config, "--json"])).unwrap();
     assert_eq!(json["dataplane"], "proxy");
     let plan = said(&["plan", "--config", config]);
     assert!(
-        plan.ends_with(&format!("+ TCP {} -> {} Route weight 1\n", daemon.vip, sink.address())),
+        plan.ends_with(&format!("+ TCP {} -> {} Route weight 100\n", daemon.vip, sink.address())),
         "{plan}"
     );
     assert_eq!(said(&["validate", config]), "");
@@ -371,7 +492,7 @@ async fn status_plan_and_probe_say_what_is() {
 async fn the_metrics_pass_promtool() {
     let sink = Sink::start("127.0.0.1:0".parse().unwrap(), SinkConfig::new("real1.example")).unwrap();
     let daemon = Daemon::start("promtool", sink.address(), "");
-    until("weight 1", || (daemon.real()["weight"] == 1).then_some(()));
+    until("full weight", || (daemon.real()["weight"] == 100).then_some(()));
     let answer = daemon.get("/metrics").unwrap();
     let metrics = answer.split_once("\r\n\r\n").unwrap().1;
     let promtool = Command::new("promtool")
@@ -388,10 +509,10 @@ async fn the_metrics_pass_promtool() {
     let real = format!("{{virtual=\"mail\",real=\"{}\"}}", sink.address());
     for line in [
         format!("smtp_director_real_up{real} 1"),
-        format!("smtp_director_real_weight{real} 1"),
+        format!("smtp_director_real_weight{real} 100"),
         "smtp_director_in_sync 1".to_owned(),
         format!(
-            "smtp_director_checks_total{{target=\"{}\",check=\"smtp\",stage=\"quit\",reason=\"ok\"}}",
+            "smtp_director_checks_total{{target=\"{}\",check=\"smtp\",tier=\"base\",stage=\"quit\",reason=\"ok\"}}",
             sink.address()
         ),
     ] {

@@ -4,6 +4,7 @@ mod checks;
 mod config;
 mod contract;
 mod daemon;
+mod databases;
 #[cfg(test)]
 mod farm;
 #[cfg(test)]
@@ -13,4 +14,5 @@ mod postfix;
 mod probe;
 mod proxy;
 mod scratch;
+mod services;
 mod sink;

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use checks::smtp::SmtpSpec;
 use checks::{CheckSpec, Kind, Reason, Stage};
+use rustix::process::Pid;
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -20,12 +21,28 @@ pub(crate) struct Postfix {
     pub(crate) address: SocketAddr,
 }
 
-impl Postfix {
-    /// Starts one; `extra` is more lines of main.cf.
-    pub(crate) fn start(name: &str, extra: &str) -> Self {
-        let folder = std::env::temp_dir().join(format!("postfix-{name}-{}", std::process::id()));
+/// What is special about an instance.
+struct Setup<'a> {
+    name: &'a str,
+    /// More lines of main.cf.
+    main_cf: &'a str,
+    /// The end of the port's line in master.cf, and more lines.
+    port: &'a str,
+    /// Files of its own that it sees in the place of the machine's.
+    instead: &'a [(PathBuf, &'a str)],
+    /// Its smtpd.conf, for Cyrus SASL.
+    sasl: &'a str,
+}
+
+impl<'a> Setup<'a> {
+    fn new(name: &'a str, main_cf: &'a str) -> Self {
+        Self { name, main_cf, port: "- smtpd", instead: &[], sasl: "" }
+    }
+
+    fn start(&self) -> Postfix {
+        let folder = std::env::temp_dir().join(format!("postfix-{}-{}", self.name, std::process::id()));
         let _ = fs::remove_dir_all(&folder);
-        fs::create_dir_all(folder.join("etc")).unwrap();
+        fs::create_dir_all(folder.join("etc/sasl")).unwrap();
         fs::create_dir_all(folder.join("queue")).unwrap();
         let data = folder.join("data");
         let made = Command::new("install").args(["-d", "-m", "700", "-o", "postfix"]).arg(&data).status();
@@ -44,10 +61,11 @@ impl Postfix {
              inet_interfaces = 127.0.0.1\n\
              smtpd_peername_lookup = no\n\
              alias_maps =\n\
-             {extra}"
+             {}",
+            self.main_cf
         );
         let master = format!(
-            "{address} inet n - n - - smtpd\n\
+            "{address} inet n - n - {}\n\
              anvil unix - - n - 1 anvil\n\
              cleanup unix n - n - 0 cleanup\n\
              qmgr unix n - n 300 1 qmgr\n\
@@ -57,13 +75,45 @@ impl Postfix {
              defer unix - - n - 0 bounce\n\
              rewrite unix - - n - - trivial-rewrite\n\
              proxymap unix - - n - - proxymap\n\
-             postlog unix-dgram n - n - 1 postlogd\n"
+             postlog unix-dgram n - n - 1 postlogd\n",
+            self.port
         );
         fs::write(folder.join("etc/main.cf"), main).unwrap();
         fs::write(folder.join("etc/master.cf"), master).unwrap();
-        let postfix = Self { folder, address };
-        assert!(postfix.command("start"), "Postfix does not start: {}", postfix.log());
+        // Debian's Postfix looks for it there, whatever cyrus_sasl_config_path says.
+        fs::write(folder.join("etc/sasl/smtpd.conf"), self.sasl).unwrap();
+        let postfix = Postfix { folder, address };
+        assert!(postfix.launch(self.instead), "Postfix does not start: {}", postfix.log());
         postfix
+    }
+}
+
+impl Postfix {
+    /// Starts one; `extra` is more lines of main.cf.
+    pub(crate) fn start(name: &str, extra: &str) -> Self {
+        Setup::new(name, extra).start()
+    }
+
+    /// In a mount namespace of its own.
+    fn launch(&self, instead: &[(PathBuf, &str)]) -> bool {
+        let mut command = Command::new("unshare");
+        command.args([
+            "--mount",
+            "sh",
+            "-c",
+            "while [ $# -gt 1 ]; do mount --bind \"$1\" \"$2\" || exit; shift 2; done; exec /usr/sbin/postfix -c \"$1\" start",
+            "sh",
+        ]);
+        for (own, machines) in instead {
+            command.arg(own).arg(machines);
+        }
+        command.arg(self.folder.join("etc")).output().is_ok_and(|out| out.status.success())
+    }
+
+    /// The process `master`.
+    fn master(&self) -> Pid {
+        let text = fs::read_to_string(self.folder.join("queue/pid/master.pid")).unwrap();
+        Pid::from_raw(text.trim().parse().unwrap()).unwrap()
     }
 
     fn command(&self, command: &str) -> bool {

@@ -94,11 +94,12 @@ async fn the_checks_of_a_virtual_are_run_as_they_are_configured() {
     };
     let both = probe(&["--config", file, "--virtual", "mx", "--json"]);
     let found: Vec<_> =
-        lines(&both).iter().map(|one| (one["verdict"].clone(), one["stage"].clone())).collect();
-    assert_eq!(found, [(json!("up"), Value::Null), (json!("down"), json!("mail"))]);
+        lines(&both).iter().map(|one| json!([one["tier"], one["verdict"], one["stage"]])).collect();
+    let well = |tier: &str| json!([tier, "up", Value::Null]);
+    assert_eq!(found, [well("base"), well("mail"), well("base"), json!(["mail", "down", "mail"])]);
     assert_eq!(both.status.code(), Some(1));
     let first = probe(&[&one.address().to_string(), "--config", file, "--virtual", "mx", "--json"]);
-    assert_eq!((first.status.code(), lines(&first).len()), (Some(0), 1));
+    assert_eq!((first.status.code(), lines(&first).len()), (Some(0), 2));
     for arguments in
         [&["--config", file, "--virtual", "my"][..], &["192.0.2.1:25", "--config", file, "--virtual", "mx"]]
     {

@@ -32,28 +32,18 @@ impl fmt::Debug for Credential {
 }
 
 impl Credential {
-    /// Reads `file`. The rights are those of the file that is read, whatever happens to its name meanwhile.
+    /// Reads `file`.
     ///
     /// # Errors
     /// What is wrong with the file, for people.
     pub fn read(file: &Path) -> Result<Self, String> {
-        let trouble = |what: &dyn fmt::Display| format!("{}: {what}", file.display());
-        // Opening a FIFO must not wait for its writer.
-        let opened =
-            File::options().read(true).custom_flags(libc::O_NONBLOCK).open(file).map_err(|e| trouble(&e))?;
-        let metadata = opened.metadata().map_err(|e| trouble(&e))?;
-        if !metadata.is_file() {
-            return Err(trouble(&"is not a regular file"));
-        }
-        if metadata.mode() & OTHERS != 0 {
-            return Err(trouble(&format!(
-                "others have rights on it (mode {:04o}); chmod o= it",
-                metadata.mode() & 0o7777
-            )));
-        }
-        let mut text = String::new();
-        opened.take(MAX_FILE + 1).read_to_string(&mut text).map_err(|e| trouble(&e.kind()))?;
-        Self::parse(&text).ok_or_else(|| trouble(&"is not one line user:password"))
+        let text = read(file)?;
+        Self::parse(&text).ok_or_else(|| format!("{}: is not one line user:password", file.display()))
+    }
+
+    /// The user and the password.
+    pub(crate) fn pair(&self) -> (&str, &str) {
+        (&self.user, &self.password)
     }
 
     /// One line of printable characters; the first colon ends the user.
@@ -86,6 +76,43 @@ impl Credential {
         let shown = crate::smtp::reply::printable(self.password.as_bytes());
         [self.plain(), self.password(), shown].iter().any(|secret| text.contains(secret.as_str()))
     }
+}
+
+/// Reads a secret without a user: one line of printable characters.
+///
+/// # Errors
+/// What is wrong with the file, for people.
+pub(crate) fn read_secret(file: &Path) -> Result<String, String> {
+    let text = read(file)?;
+    let line = text.strip_suffix('\n').unwrap_or(&text);
+    let line = line.strip_suffix('\r').unwrap_or(line);
+    let short = u64::try_from(text.len()).is_ok_and(|length| length <= MAX_FILE);
+    if line.is_empty() || !short || line.contains(char::is_control) {
+        return Err(format!("{}: is not one line with a secret", file.display()));
+    }
+    Ok(line.to_owned())
+}
+
+/// Reads a small file that others cannot. The rights are those of the file that is read, whatever happens to its name
+/// meanwhile.
+fn read(file: &Path) -> Result<String, String> {
+    let trouble = |what: &dyn fmt::Display| format!("{}: {what}", file.display());
+    // Opening a FIFO must not wait for its writer.
+    let opened =
+        File::options().read(true).custom_flags(libc::O_NONBLOCK).open(file).map_err(|e| trouble(&e))?;
+    let metadata = opened.metadata().map_err(|e| trouble(&e))?;
+    if !metadata.is_file() {
+        return Err(trouble(&"is not a regular file"));
+    }
+    if metadata.mode() & OTHERS != 0 {
+        return Err(trouble(&format!(
+            "others have rights on it (mode {:04o}); chmod o= it",
+            metadata.mode() & 0o7777
+        )));
+    }
+    let mut text = String::new();
+    opened.take(MAX_FILE + 1).read_to_string(&mut text).map_err(|e| trouble(&e.kind()))?;
+    Ok(text)
 }
 
 #[cfg(test)]

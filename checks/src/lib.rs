@@ -6,10 +6,26 @@
 
 pub mod calendar;
 pub mod credential;
+pub mod datagram;
+pub mod dns;
+pub mod external;
+pub mod http;
+pub mod ldap;
+pub mod line;
+pub mod mysql;
+pub mod pgsql;
+mod ping;
 pub mod proxy_header;
+pub mod radius;
 mod run;
+pub mod simple_tcp;
+pub mod sip;
 pub mod smtp;
+pub mod sql;
+mod stream;
+pub mod talk;
 pub mod tls;
+mod visit;
 
 pub use run::run;
 
@@ -37,6 +53,38 @@ pub enum Kind {
     Connect,
     /// A conversation with an SMTP server: banner, EHLO and QUIT, and what else the spec asks for.
     Smtp(smtp::SmtpSpec),
+    /// An HTTP server or proxy is asked for a page.
+    Http(Box<http::HttpSpec>),
+    /// A conversation with a POP, IMAP, NNTP or FTP server.
+    Line(Box<line::LineSpec>),
+    /// Something is said to a TCP server.
+    SimpleTcp(Box<simple_tcp::SimpleTcpSpec>),
+    /// The host answers an ICMP echo request; the port does not matter.
+    Ping,
+    /// A command is asked.
+    External(Box<external::ExternalSpec>),
+    /// A name is looked up.
+    Dns(Box<dns::DnsSpec>),
+    /// An entry is read.
+    Ldap(Box<ldap::LdapSpec>),
+    /// A login to MySQL or MariaDB, and a statement.
+    Mysql(Box<sql::SqlSpec>),
+    /// A login to PostgreSQL, and a statement.
+    Pgsql(Box<sql::SqlSpec>),
+    /// A user is authenticated, or the server asked for its status.
+    Radius(Box<radius::RadiusSpec>),
+    /// A SIP server is asked what it can do.
+    Sip(Box<sip::SipSpec>),
+}
+
+/// What carries a protocol that runs over either.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Transport {
+    /// Datagrams, said again while nothing answers.
+    #[default]
+    Udp,
+    /// A connection.
+    Tcp,
 }
 
 impl Kind {
@@ -46,6 +94,17 @@ impl Kind {
         match self {
             Self::Connect => "connect",
             Self::Smtp(spec) => spec.dialect.name(),
+            Self::Http(spec) => spec.name(),
+            Self::Line(spec) => spec.name(),
+            Self::SimpleTcp(_) => "simpletcp",
+            Self::Ping => "ping",
+            Self::External(_) => "external",
+            Self::Dns(_) => "dns",
+            Self::Ldap(_) => "ldap",
+            Self::Mysql(_) => "mysql",
+            Self::Pgsql(_) => "pgsql",
+            Self::Radius(_) => "radius",
+            Self::Sip(_) => "sip",
         }
     }
 }
@@ -108,11 +167,11 @@ pub enum Reason {
     Permfail,
     /// A well-formed reply of the wrong kind, such as 354 for a banner.
     Unexpected,
-    /// Not SMTP at all.
+    /// Not the protocol at all.
     Protocol,
     /// More bytes than any honest reply has.
     TooLong,
-    /// The banner is not the one that was asked for.
+    /// The banner or the answer is not the one that was asked for.
     Mismatch,
     /// A capability that was asked for is not offered.
     MissingCapability,
@@ -139,6 +198,27 @@ pub enum Reason {
 }
 
 impl Stage {
+    /// Every stage, in order.
+    pub const ALL: [Self; 17] = [
+        Self::Connect,
+        Self::Tls,
+        Self::Banner,
+        Self::Ehlo,
+        Self::Helo,
+        Self::StartTls,
+        Self::Auth,
+        Self::Mail,
+        Self::Rcpt,
+        Self::Relay,
+        Self::Rset,
+        Self::Data,
+        Self::EndOfData,
+        Self::Quit,
+        Self::Request,
+        Self::Echo,
+        Self::Command,
+    ];
+
     /// The word in metrics and JSON.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -171,6 +251,32 @@ impl fmt::Display for Stage {
 }
 
 impl Reason {
+    /// Every reason, in order.
+    pub const ALL: [Self; 22] = [
+        Self::Refused,
+        Self::Unreachable,
+        Self::Timeout,
+        Self::Reset,
+        Self::Closed,
+        Self::Tempfail,
+        Self::Permfail,
+        Self::Unexpected,
+        Self::Protocol,
+        Self::TooLong,
+        Self::Mismatch,
+        Self::MissingCapability,
+        Self::OpenRelay,
+        Self::Injected,
+        Self::TlsFailed,
+        Self::TlsVersion,
+        Self::CertificateExpired,
+        Self::CertificateName,
+        Self::CertificateUntrusted,
+        Self::CertificatePin,
+        Self::Failed,
+        Self::Local,
+    ];
+
     /// The word in metrics and JSON.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -214,7 +320,7 @@ pub struct Failure {
     pub stage: Stage,
     /// What kind of trouble.
     pub reason: Reason,
-    /// The SMTP code, when there was one.
+    /// The server's number for it, or the exit status of a command, when there was one.
     pub code: Option<u16>,
     /// What the server or the system said: one line, printable, at most [`smtp::MAX_TEXT`] bytes.
     pub text: String,
@@ -227,7 +333,7 @@ pub struct StageReport {
     pub stage: Stage,
     /// How long it took.
     pub took: Duration,
-    /// The SMTP code, when there was one.
+    /// The server's number for how it went, when there was one.
     pub code: Option<u16>,
     /// What we said, without the line end; empty where the server speaks first.
     pub sent: String,
@@ -248,6 +354,18 @@ pub struct Outcome {
     pub capabilities: Vec<String>,
     /// What is known of the TLS session, where there was one.
     pub tls: Option<tls::TlsReport>,
+}
+
+impl Outcome {
+    /// How long the server took to greet; the whole wait where it did not. `None` where it was not got to.
+    #[must_use]
+    pub fn banner_took(&self) -> Option<Duration> {
+        let passed: Duration = self.stages.iter().map(|report| report.took).sum();
+        let greeted =
+            self.stages.iter().find(|report| report.stage == Stage::Banner).map(|report| report.took);
+        let waited = self.verdict.as_ref().err().filter(|failure| failure.stage == Stage::Banner);
+        greeted.or(waited.map(|_| self.took.saturating_sub(passed)))
+    }
 }
 
 impl Failure {

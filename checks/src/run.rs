@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
+use crate::visit::Visit;
 use crate::{CheckSpec, Failure, Kind, Outcome, Reason, Stage, StageReport, smtp};
 
 /// `EHOSTDOWN` of Linux (`asm-generic/errno.h`), for which `ErrorKind` has no name.
@@ -26,6 +27,7 @@ pub async fn run(spec: &CheckSpec) -> Outcome {
         capabilities: Vec::new(),
         tls: None,
     };
+    let visit = |outcome| Visit { spec, start, deadline, outcome };
     let asked = match &spec.kind {
         Kind::Connect => connect(spec, start, deadline, &mut outcome).await.map(drop),
         Kind::Smtp(smtp) => match smtp::drive::prepare(smtp) {
@@ -35,6 +37,18 @@ pub async fn run(spec: &CheckSpec) -> Outcome {
             },
             Err(failure) => Err(failure),
         },
+        // Boxed: a check is as large as the largest of its kinds, and most are SMTP.
+        Kind::Http(http) => Box::pin(visit(&mut outcome).http(http)).await,
+        Kind::Line(line) => Box::pin(visit(&mut outcome).line(line)).await,
+        Kind::SimpleTcp(tcp) => Box::pin(visit(&mut outcome).simple_tcp(tcp)).await,
+        Kind::Ping => Box::pin(visit(&mut outcome).ping()).await,
+        Kind::External(command) => Box::pin(visit(&mut outcome).external(command)).await,
+        Kind::Dns(dns) => Box::pin(visit(&mut outcome).dns(dns)).await,
+        Kind::Ldap(ldap) => Box::pin(visit(&mut outcome).ldap(ldap)).await,
+        Kind::Mysql(sql) => Box::pin(visit(&mut outcome).mysql(sql)).await,
+        Kind::Pgsql(sql) => Box::pin(visit(&mut outcome).pgsql(sql)).await,
+        Kind::Radius(radius) => Box::pin(visit(&mut outcome).radius(radius)).await,
+        Kind::Sip(sip) => Box::pin(visit(&mut outcome).sip(sip)).await,
     };
     outcome.verdict = asked;
     outcome.took = start.elapsed();
@@ -42,17 +56,21 @@ pub async fn run(spec: &CheckSpec) -> Outcome {
 }
 
 /// Opens the TCP connection, and reports that stage.
-async fn connect(
+pub(crate) async fn connect(
     spec: &CheckSpec,
     start: Instant,
     deadline: Instant,
     outcome: &mut Outcome,
 ) -> Result<TcpStream, Failure> {
     let limit = after(start, spec.connect_timeout).min(deadline);
+    // Where each write is one small packet that answers the server, nothing is ever held back (RFC 896).
+    let in_step = matches!(&spec.kind, Kind::Smtp(smtp) if smtp.tls.is_none() && smtp.data.is_none());
     let connected = async {
         let stream = TcpStream::connect(spec.target).await?;
-        // A small write goes at once, whatever the server has acknowledged.
-        stream.set_nodelay(true)?;
+        if !in_step {
+            // A small write goes at once, whatever the server has acknowledged.
+            stream.set_nodelay(true)?;
+        }
         Ok(stream)
     };
     let stream = match timeout_at(limit, connected).await {

@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::time::Instant;
 
-use checks::Reason;
 use tokio::task::JoinSet;
 
 use super::{Exit, Threads, runtime};
@@ -81,12 +80,14 @@ async fn ask_all(plans: Vec<CheckPlan>) -> BTreeMap<CheckPlan, Finding> {
         }
         let Some(done) = running.join_next().await else { return found };
         if let Ok((outcome, plan)) = done {
-            let state = match &outcome.verdict {
-                Ok(()) => health::State::Up,
-                Err(failure) if failure.reason == Reason::Local => health::State::Unknown,
-                Err(_) => health::State::Down,
-            };
-            let finding = Finding { state, since: None, failure: outcome.verdict.err(), took: outcome.took };
+            #[expect(clippy::disallowed_methods, reason = "EDGE: when the answer came")]
+            let now = Instant::now();
+            let mut finding = Finding::default();
+            finding.learn(now, &outcome);
+            finding.state =
+                plan.verdicts.of(&outcome).map_or(health::State::Unknown, |cell| cell.verdict.into());
+            finding.since = Some(now);
+            finding.failure = outcome.verdict.err();
             found.insert(plan, finding);
         }
     }

@@ -5,6 +5,7 @@ mod steps;
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use checks::calendar::rfc3339;
@@ -13,8 +14,11 @@ use serde_json::json;
 
 use self::steps::Steps;
 use super::{Exit, Threads, read, runtime};
+use crate::config::Tier;
 use crate::config::load::DEFAULT_PATH;
 use crate::config::native::parse_duration;
+use crate::health;
+use crate::verdict::{Verdict, Verdicts};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -40,49 +44,71 @@ pub(super) struct Arguments {
 
 pub(super) fn probe(arguments: &Arguments) -> Result<(), Exit> {
     let target = arguments.target.as_deref().map(resolve).transpose()?;
-    let specs = match (&arguments.virtual_name, target) {
+    let asked = match (&arguments.virtual_name, target) {
         (Some(name), target) => configured(arguments, name, target)?,
-        (None, Some(target)) => vec![CheckSpec {
-            target,
-            kind: Kind::Smtp(arguments.steps.spec(arguments.deadline)?),
-            deadline: arguments.deadline.unwrap_or(Duration::from_secs(15)),
-            connect_timeout: arguments.deadline.unwrap_or(Duration::from_secs(3)),
+        (None, Some(target)) => vec![Asked {
+            spec: CheckSpec {
+                target,
+                kind: Kind::Smtp(arguments.steps.spec(arguments.deadline)?),
+                deadline: arguments.deadline.unwrap_or(Duration::from_secs(15)),
+                connect_timeout: arguments.deadline.unwrap_or(Duration::from_secs(3)),
+            },
+            verdicts: Arc::default(),
+            tier: None,
         }],
         (None, None) => Vec::new(),
     };
     let runtime = runtime(Threads::One)?;
     let mut out = std::io::stdout().lock();
-    let mut down = false;
-    for spec in specs {
-        let outcome = runtime.block_on(checks::run(&spec));
+    let mut worst = Verdict::Up;
+    for asked in asked {
+        let outcome = runtime.block_on(checks::run(&asked.spec));
+        // Who cannot ask does not know that the server is up.
+        let verdict = asked.verdicts.of(&outcome).map_or(Verdict::Down, |cell| cell.verdict);
         match arguments.json {
-            true => writeln!(out, "{}", as_json(spec.target, &outcome))?,
-            false => write_conversation(&mut out, spec.target, &outcome)?,
+            true => writeln!(out, "{}", as_json(&asked, verdict, &outcome))?,
+            false => write_conversation(&mut out, &asked, verdict, &outcome)?,
         }
-        down |= outcome.verdict.is_err();
+        worst = worst.max(verdict);
     }
-    if down { Err(Exit::new(Exit::DOWN, "")) } else { Ok(()) }
+    match worst {
+        Verdict::Up => Ok(()),
+        Verdict::Degraded(_) => Err(Exit::new(Exit::DEGRADED, "")),
+        Verdict::Down => Err(Exit::new(Exit::DOWN, "")),
+    }
+}
+
+/// One check, and by what it is judged.
+struct Asked {
+    spec: CheckSpec,
+    verdicts: Arc<Verdicts>,
+    /// Which of the checks of a configured server it is.
+    tier: Option<Tier>,
 }
 
 /// The checks of a virtual, each once, in the order of the file.
-fn configured(arguments: &Arguments, name: &str, target: Option<SocketAddr>) -> Result<Vec<CheckSpec>, Exit> {
+fn configured(arguments: &Arguments, name: &str, target: Option<SocketAddr>) -> Result<Vec<Asked>, Exit> {
     let config = read(&arguments.config)?;
     let Some(found) = config.virtuals.iter().find(|found| found.name == name) else {
         let names: Vec<_> = config.virtuals.iter().map(|found| found.name.as_str()).collect();
         let text = format!("there is no virtual \"{name}\"; there are {}", names.join(", "));
         return Err(Exit::new(Exit::USAGE, text));
     };
-    let mut specs: Vec<CheckSpec> = Vec::new();
-    for real in &found.reals {
-        let wanted =
-            |spec: &CheckSpec| target.is_none_or(|target| target == real.id.0 || target == spec.target);
-        specs.extend(real.check.iter().map(|plan| plan.spec.clone()).filter(wanted));
-    }
-    if specs.is_empty() {
+    let reals = found.reals.iter().flat_map(|real| real.checks.iter().map(move |plan| (real.id.0, plan)));
+    let wanted = reals
+        .filter(|(real, plan)| target.is_none_or(|target| target == *real || target == plan.spec.target));
+    let asked: Vec<_> = wanted
+        .map(|(_, plan)| Asked {
+            spec: plan.spec.clone(),
+            verdicts: Arc::clone(&plan.verdicts),
+            tier: Some(plan.tier),
+        })
+        .collect();
+    if asked.is_empty() {
         let whom = target.map_or("no server".to_owned(), |target| format!("no {target}"));
         return Err(Exit::new(Exit::USAGE, format!("there is {whom} to check in \"{name}\"")));
     }
-    Ok(specs)
+    Ok(asked)
 }
 
 fn resolve(text: &str) -> Result<SocketAddr, Exit> {
@@ -114,7 +140,12 @@ fn milliseconds(time: Duration) -> f64 {
     (time.as_secs_f64() * 1e6).round() / 1e3
 }
 
-fn write_conversation(out: &mut impl Write, target: SocketAddr, outcome: &Outcome) -> std::io::Result<()> {
+fn write_conversation(
+    out: &mut impl Write,
+    asked: &Asked,
+    verdict: Verdict,
+    outcome: &Outcome,
+) -> std::io::Result<()> {
     for report in &outcome.stages {
         let took = milliseconds(report.took);
         if !report.sent.is_empty() {
@@ -130,14 +161,16 @@ fn write_conversation(out: &mut impl Write, target: SocketAddr, outcome: &Outcom
             }
         }
     }
+    let target = asked.spec.target;
     let took = milliseconds(outcome.took);
+    let tier = asked.tier.map(|tier| format!(" ({} check)", tier.name())).unwrap_or_default();
     match &outcome.verdict {
-        Ok(()) => writeln!(out, "{target} is up, in {took:.1} ms"),
-        Err(failure) => writeln!(out, "{target} is down, after {took:.1} ms: {failure}"),
+        Ok(()) => writeln!(out, "{target} is up, in {took:.1} ms{tier}"),
+        Err(failure) => writeln!(out, "{target} is {verdict}, after {took:.1} ms{tier}: {failure}"),
     }
 }
 
-fn as_json(target: SocketAddr, outcome: &Outcome) -> serde_json::Value {
+fn as_json(asked: &Asked, verdict: Verdict, outcome: &Outcome) -> serde_json::Value {
     let failure = outcome.verdict.as_ref().err();
     let stages: Vec<_> = outcome
         .stages
@@ -146,9 +179,9 @@ fn as_json(target: SocketAddr, outcome: &Outcome) -> serde_json::Value {
             json!({"stage": report.stage.name(), "took_ms": milliseconds(report.took), "code": report.code})
         })
         .collect();
-    json!({
-        "target": target.to_string(),
-        "verdict": if failure.is_none() { "up" } else { "down" },
+    let mut shown = json!({
+        "target": asked.spec.target.to_string(),
+        "verdict": health::State::from(verdict).name(),
         "reason": failure.map(|failure| failure.reason.name()),
         "stage": failure.map(|failure| failure.stage.name()),
         "code": failure.and_then(|failure| failure.code),
@@ -164,5 +197,9 @@ fn as_json(target: SocketAddr, outcome: &Outcome) -> serde_json::Value {
             "verified": tls.verified,
         })),
         "capabilities": outcome.capabilities,
-    })
+    });
+    if let (Some(tier), Some(fields)) = (asked.tier, shown.as_object_mut()) {
+        fields.insert("tier".to_owned(), json!(tier.name()));
+    }
+    shown
 }

@@ -29,10 +29,11 @@ const POLL: Duration = Duration::from_secs(1);
 const QUEUE: usize = 256;
 
 pub(super) fn run(path: &Path) -> Result<(), Exit> {
-    let runtime = runtime(Threads::Cores)?;
+    // Checks wait more than they work: between threads, each of them would cost two switches more.
+    let asking = runtime(Threads::One)?;
     // First of all: a SIGHUP that nobody catches ends the process.
     let hangup = {
-        let _inside = runtime.enter();
+        let _inside = asking.enter();
         signal(SignalKind::hangup())
             .map_err(|error| Exit::new(Exit::OS, format!("cannot catch SIGHUP: {error}")))?
     };
@@ -41,7 +42,13 @@ pub(super) fn run(path: &Path) -> Result<(), Exit> {
     let config = read(path)?;
     log_to_stderr(&config);
     raise_descriptor_limit();
-    runtime.block_on(daemon((path.to_owned(), seen), config, hangup))
+    let chosen = asking.block_on(choose(config.dataplane))?;
+    let runtime = match chosen.0 {
+        Chosen::Ipvs(_) => asking,
+        // The mail itself is work for all cores.
+        Chosen::Proxy(_) => runtime(Threads::Cores)?,
+    };
+    runtime.block_on(daemon((path.to_owned(), seen), config, chosen, hangup))
 }
 
 /// As far as it goes without asking anybody: each check under way takes a descriptor, each session of the proxy two.
@@ -72,7 +79,12 @@ fn log_to_stderr(config: &Config) {
     }
 }
 
-async fn daemon((path, seen): (PathBuf, Look), config: Config, hangup: Signal) -> Result<(), Exit> {
+async fn daemon(
+    (path, seen): (PathBuf, Look),
+    config: Config,
+    (dataplane, why): (Chosen, String),
+    hangup: Signal,
+) -> Result<(), Exit> {
     let os = |what: &str, error: &dyn std::fmt::Display| Exit::new(Exit::OS, format!("{what}: {error}"));
     let listener = match config.http {
         None => None,
@@ -83,7 +95,6 @@ async fn daemon((path, seen): (PathBuf, Look), config: Config, hangup: Signal) -
     let mut terminate =
         signal(SignalKind::terminate()).map_err(|error| os("cannot catch SIGTERM", &error))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| os("cannot catch SIGINT", &error))?;
-    let (dataplane, why) = choose(config.dataplane).await?;
     info!("smtp-director {} with {}: {}", env!("CARGO_PKG_VERSION"), path.display(), config.extent());
     match (&dataplane, config.dataplane) {
         // Somebody may count on the kernel, and on real servers that see the clients' addresses.

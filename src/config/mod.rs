@@ -10,13 +10,15 @@ pub mod native;
 pub use diagnostic::{Diagnostic, Place};
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
-use checks::CheckSpec;
 /// Versions of HAProxy's PROXY protocol.
 pub use checks::proxy_header::Version as ProxyProtocol;
+use checks::{CheckSpec, Outcome};
 
 use crate::model::{RealId, RealSettings, VirtualId, VirtualSettings};
+use crate::verdict::{Verdict, Verdicts};
 
 /// Where metrics and status are served unless the configuration says otherwise.
 pub const DEFAULT_HTTP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9625);
@@ -113,6 +115,8 @@ pub struct VirtualConfig {
     pub quiescent: bool,
     /// How long the connections of a removed server may go on before it is deleted.
     pub drain: Duration,
+    /// Percent of the base weight that soft reasons leave in service at least; 0 to 100.
+    pub floor: u8,
     /// Who serves while no real server can; never checked.
     pub fallback: Option<(RealId, RealSettings)>,
     /// What only the proxy dataplane can do.
@@ -128,8 +132,35 @@ pub struct RealConfig {
     pub id: RealId,
     /// Settings with the base weight, which it gets when it is well.
     pub settings: RealSettings,
-    /// How to find out whether it is well; `None` takes it for well always.
-    pub check: Option<CheckPlan>,
+    /// How to find out whether it is well, one plan a tier; without any it is taken for well always,
+    /// and a type "off" has the base weight 0.
+    pub checks: Vec<CheckPlan>,
+}
+
+/// Checks of one server differ in what they cost, and each has its own pace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Tier {
+    /// Whether it answers at all: the greeting, for SMTP.
+    Base,
+    /// Whether it would take mail.
+    Mail,
+    /// What its TLS is worth.
+    Tls,
+    /// Whether it takes a message.
+    Data,
+}
+
+impl Tier {
+    /// The word in log, JSON and metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Base => "base",
+            Self::Mail => "mail",
+            Self::Tls => "tls",
+            Self::Data => "data",
+        }
+    }
 }
 
 /// A check and its pace. Equal plans are one task with one health, across virtuals and reloads.
@@ -137,14 +168,30 @@ pub struct RealConfig {
 pub struct CheckPlan {
     /// What to ask.
     pub spec: CheckSpec,
+    /// Which of the checks of its server it is.
+    pub tier: Tier,
     /// Time from start to start while the answer does not change.
     pub interval: Duration,
     /// Time from start to start while a change is being confirmed.
     pub retry: Duration,
-    /// Failures in a row that make a server down.
+    /// Failures in a row that make a server worse, where the table of verdicts has no other number.
     pub fall: u32,
     /// Successes in a row that make it up again.
     pub rise: u32,
+    /// What each failure says of the server.
+    pub verdicts: Arc<Verdicts>,
+    /// A certificate with fewer days left is worth a warning.
+    pub warn_days: u32,
+    /// While it is up: how many times only a connection is asked for between two whole checks.
+    pub connects_between: u32,
+}
+
+impl CheckPlan {
+    /// Whether a failure is one that the table of verdicts lets pass.
+    #[must_use]
+    pub fn calls_up(&self, outcome: &Outcome) -> bool {
+        self.verdicts.of(outcome).is_some_and(|cell| cell.verdict == Verdict::Up)
+    }
 }
 
 /// Options of the proxy dataplane that no kernel table has a place for.

@@ -7,10 +7,12 @@
 mod check;
 mod fields;
 mod reals;
+mod services;
 mod source;
 mod steps;
 #[cfg(test)]
 mod tests;
+mod types;
 mod values;
 mod virtuals;
 mod vocabulary;

@@ -5,11 +5,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-use tracing::{error, info, warn};
+use checks::{Reason, Stage};
+use tracing::{debug, error, info, warn};
 
-use crate::config::VirtualConfig;
+use crate::config::{CheckPlan, VirtualConfig};
+use crate::health::{self, Transition};
 use crate::model::{RealId, Table, VirtualId};
-use crate::state::State;
+use crate::prober::Report;
+use crate::state::{Condition, Finding, State};
 
 /// Who takes the connections of a virtual.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +42,7 @@ impl Serving {
 pub(super) struct Notices {
     serving: BTreeMap<VirtualId, Serving>,
     held: BTreeMap<VirtualId, BTreeSet<RealId>>,
+    cut_off: bool,
 }
 
 impl Notices {
@@ -63,6 +67,20 @@ impl Notices {
         }
     }
 
+    /// Says when no server answers any more, and when one does again.
+    pub(super) fn tell_cut_off(&mut self, state: &State) {
+        let cut_off = state.cut_off_since().is_some();
+        match (self.cut_off, cut_off) {
+            (false, true) => error!(
+                "no real server answers: this director is cut off, or all of them are; whoever was up until now keeps \
+                 its weight. Look at its links, routes and firewall"
+            ),
+            (true, false) => info!("real servers answer again"),
+            _ => {}
+        }
+        self.cut_off = cut_off;
+    }
+
     /// Says when servers that are down are held, and when that is over.
     pub(super) fn tell_held(&mut self, now: Instant, state: &State) {
         for config in &state.config().virtuals {
@@ -85,6 +103,84 @@ impl Notices {
                 config.name
             );
             self.held.insert(config.id, held);
+        }
+    }
+}
+
+/// Says what one outcome shows for the first time, whatever the state.
+pub(super) fn tell_check(of: &str, known: &Finding, report: &Report) {
+    let Report { plan, outcome, finding, transition, .. } = report;
+    let target = plan.spec.target;
+    let failure = outcome.verdict.as_ref().err();
+    let is_new = |failure| known.failure.as_ref() != Some(failure);
+    match failure {
+        None => debug!(%target, tier = plan.tier.name(), took = ?outcome.took, "check passed"),
+        Some(failure) if failure.reason == Reason::Local && is_new(failure) => {
+            warn!("real server {target} of {of} cannot be asked, its state stays {}: {failure}", known.state);
+        }
+        Some(failure) if finding.state == health::State::Up && plan.calls_up(outcome) && is_new(failure) => {
+            warn!("real server {target} of {of} is up all the same: {failure}");
+        }
+        Some(failure) => {
+            debug!(%target, tier = plan.tier.name(), took = ?outcome.took, "check failed: {failure}");
+        }
+    }
+    let slow = |finding: &Finding| finding.greets_late;
+    if slow(finding) && !slow(known) && transition.is_none_or(|t| t.to == health::State::Up) {
+        let report = outcome.stages.iter().find(|report| report.stage == Stage::Banner);
+        let seconds = report.map_or(0.0, |report| report.took.as_secs_f64());
+        warn!(
+            "real server {target} of {of} holds back the end of its banner for {seconds:.1} s: a postscreen that does not \
+             know this director. Allow-list it there with postscreen_access_list"
+        );
+    }
+    if let Some(days) = finding.days_left
+        && days < i64::from(plan.warn_days)
+        && known.days_left != Some(days)
+    {
+        match days {
+            ..0 => warn!("the certificate of real server {target} of {of} has expired"),
+            0 => warn!("the certificate of real server {target} of {of} expires within a day"),
+            _ => warn!("the certificate of real server {target} of {of} expires in {days} days"),
+        }
+    }
+}
+
+/// Says what a change in one check changed for its server: nothing, where another check had said it before.
+pub(super) fn tell_transition(
+    plan: &CheckPlan,
+    transition: Transition,
+    before: &[(String, Condition)],
+    after: &[(String, Condition)],
+) {
+    let target = plan.spec.target;
+    let mut changes: Vec<(health::State, &Condition, Vec<&str>)> = Vec::new();
+    for ((name, before), (_, after)) in before.iter().zip(after) {
+        if before.state == after.state {
+            debug!(
+                "real server {target} of {name} is {} still: its {} check went from {} to {}",
+                after.state,
+                plan.tier.name(),
+                transition.from,
+                transition.to
+            );
+            continue;
+        }
+        match changes.iter_mut().find(|(from, to, _)| *from == before.state && to.state == after.state) {
+            Some((_, _, names)) => names.push(name),
+            None => changes.push((before.state, after, vec![name])),
+        }
+    }
+    for (from, to, names) in changes {
+        let of = names.join(", ");
+        match &to.failure {
+            Some(failure) if to.state > from && to.state != health::State::Up => {
+                warn!(
+                    "real server {target} of {of} is {}: {failure} ({} checks in a row)",
+                    to.state, transition.after
+                );
+            }
+            _ => info!("real server {target} of {of} is {}, was {from}", to.state),
         }
     }
 }

@@ -65,9 +65,10 @@ fn a_virtual(n: u8) -> VirtualConfig {
         settings: VirtualSettings::new(Scheduler::Wlc),
         quiescent: true,
         drain: SOON,
+        floor: 50,
         fallback: None,
         proxy: ProxyOptions { protocol: None, idle: SOON },
-        reals: vec![RealConfig { id: RealId(([10, 0, 1, n], 25).into()), settings, check: None }],
+        reals: vec![RealConfig { id: RealId(([10, 0, 1, n], 25).into()), settings, checks: vec![] }],
     }
 }
 

@@ -1,11 +1,14 @@
 //! State as a play of what is seen and what the table has.
 
+use std::sync::Arc;
+
 use checks::{CheckSpec, Kind};
 
 use super::*;
-use crate::config::{DataplaneChoice, LogFormat, LogLevel, OnExit, ProxyOptions};
+use crate::config::{DataplaneChoice, LogFormat, LogLevel, OnExit, ProxyOptions, Tier};
 use crate::model::{Forward, Protocol, Scheduler, VirtualSettings};
 use crate::reconcile::diff;
+use crate::verdict::Factor;
 
 const SECOND: Duration = Duration::from_secs(1);
 const FALLBACK: u8 = 9;
@@ -26,10 +29,14 @@ fn plan(n: u8) -> CheckPlan {
             deadline: SECOND,
             connect_timeout: SECOND,
         },
+        tier: Tier::Base,
         interval: SECOND,
         retry: SECOND,
         fall: 3,
         rise: 2,
+        verdicts: Arc::default(),
+        warn_days: 0,
+        connects_between: 0,
     }
 }
 
@@ -39,7 +46,7 @@ fn virtual_id() -> VirtualId {
 
 fn farm(reals: &[u8]) -> Config {
     let reals =
-        reals.iter().map(|n| RealConfig { id: real_id(*n), settings: settings(5), check: Some(plan(*n)) });
+        reals.iter().map(|n| RealConfig { id: real_id(*n), settings: settings(5), checks: vec![plan(*n)] });
     Config {
         dataplane: DataplaneChoice::Auto,
         http: None,
@@ -54,6 +61,7 @@ fn farm(reals: &[u8]) -> Config {
             settings: VirtualSettings::new(Scheduler::Wlc),
             quiescent: true,
             drain: 60 * SECOND,
+            floor: 50,
             fallback: None,
             proxy: ProxyOptions { protocol: None, idle: SECOND },
             reals: reals.collect(),
@@ -106,7 +114,7 @@ impl Play {
     fn weights(&self) -> String {
         let Some(have) = self.dump.table.virtuals.get(&virtual_id()) else { return "gone".to_owned() };
         let weights = have.reals.iter().map(|(real, settings)| {
-            let std::net::IpAddr::V4(ip) = real.0.ip() else { unreachable!() };
+            let IpAddr::V4(ip) = real.0.ip() else { unreachable!() };
             format!("{}={}", ip.octets()[3], settings.weight)
         });
         weights.collect::<Vec<_>>().join(" ")
@@ -162,8 +170,7 @@ fn what_all_servers_suffer_from_takes_none_out() {
     }
     play.step();
     let refuses = |play: &mut Play, n: u8| {
-        let failure =
-            Failure { stage: Stage::Banner, reason: Reason::Tempfail, code: Some(421), text: String::new() };
+        let failure = failed(Stage::Banner, Reason::Tempfail);
         let finding =
             Finding { state: Down, since: Some(play.now), failure: Some(failure), ..Finding::default() };
         play.state.absorb(&plan(n), finding);
@@ -327,4 +334,136 @@ fn a_fallback_in_an_adopted_table_stays_while_nobody_is_known() {
     let mut after = Play::new(config);
     after.dump = before.dump;
     assert_eq!(after.step(), (0, "1=0 9=1".to_owned()));
+}
+
+/// Server `n` is asked by a second check too.
+fn with_mail_tier(config: &mut Config, n: u8) -> CheckPlan {
+    let mail = CheckPlan { tier: Tier::Mail, ..plan(n) };
+    config.virtuals[0].reals[usize::from(n) - 1].checks.push(mail.clone());
+    mail
+}
+
+#[test]
+fn a_server_is_as_bad_as_the_worst_of_its_checks() {
+    let mut config = farm(&[1, 2, 3]);
+    let mail = with_mail_tier(&mut config, 1);
+    let mut play = Play::new(config);
+    for n in 1..=3 {
+        play.sees(n, Up);
+    }
+    assert_eq!(play.step().1, "2=5 3=5", "it answers, and nobody knows yet whether it takes mail");
+    let mail_is = |play: &mut Play, state| {
+        let failure = failed(Stage::Mail, Reason::Tempfail);
+        let finding = Finding { state, since: Some(play.now), failure: Some(failure), ..Finding::default() };
+        play.state.absorb(&mail, finding);
+    };
+    play.state.absorb(&mail, Finding { state: Up, ..Finding::default() });
+    assert_eq!(play.step().1, "1=5 2=5 3=5");
+    mail_is(&mut play, Down);
+    assert_eq!(play.step().1, "1=0 2=5 3=5");
+    let condition = play.state.condition(&play.state.config().virtuals[0].reals[0]);
+    assert_eq!((condition.state, condition.failure.unwrap().stage), (Down, Stage::Mail));
+    mail_is(&mut play, health::State::Degraded(Factor::HALF));
+    assert_eq!(play.step().1, "1=3 2=5 3=5");
+    play.sees(1, Unknown);
+    assert_eq!(play.step().1, "1=3 2=5 3=5", "half known is unknown, and keeps what it has");
+    play.sees(1, Down);
+    assert_eq!(play.step().1, "1=0 2=5 3=5");
+}
+
+fn failed(stage: Stage, reason: Reason) -> Failure {
+    Failure { stage, reason, code: None, text: String::new() }
+}
+
+/// The farm as the network takes its answers away, one server a second.
+struct Silence {
+    play: Play,
+    reason: Reason,
+}
+
+impl Silence {
+    /// Server `n` has not answered since now; it is down, or not yet.
+    fn falls_on(&mut self, n: u8, state: health::State) {
+        let mut finding = self.play.state.finding(&plan(n)).unwrap().clone();
+        let outcome = Outcome {
+            verdict: Err(failed(Stage::Connect, self.reason)),
+            took: SECOND,
+            stages: vec![],
+            capabilities: vec![],
+            tls: None,
+        };
+        finding.learn(self.play.now, &outcome);
+        finding.failure = outcome.verdict.err();
+        if finding.state != state {
+            (finding.was, finding.state, finding.since) = (finding.state, state, Some(self.play.now));
+        }
+        self.play.state.absorb(&plan(n), finding);
+    }
+}
+
+#[test]
+fn where_no_server_answers_the_table_stays_as_it_was() {
+    for reason in [Reason::Timeout, Reason::Unreachable] {
+        let mut play = Play::both_up(farm(&[1, 2]));
+        play.active(1, 1);
+        let mut silence = Silence { play, reason };
+        silence.falls_on(1, Down);
+        assert_eq!(silence.play.step().1, "1=0 2=5", "one server alone is gone");
+        silence.falls_on(2, Up);
+        assert!(silence.play.state.cut_off_since().is_some());
+        assert_eq!(silence.play.step().1, "1=5 2=5", "both are not: it is the director");
+        silence.falls_on(2, Down);
+        assert_eq!(silence.play.step().1, "1=5 2=5");
+        let held = silence.play.state.held(silence.play.now, &silence.play.state.config().virtuals[0]);
+        assert_eq!(held.len(), 2);
+    }
+}
+
+#[test]
+fn a_server_that_was_gone_before_the_silence_stays_out() {
+    let mut silence = Silence { play: Play::both_up(farm(&[1, 2])), reason: Reason::Timeout };
+    silence.falls_on(1, Down);
+    silence.play.now += TOGETHER + 3 * SECOND;
+    silence.falls_on(2, Down);
+    assert_eq!(silence.play.step().1, "1=0 2=5");
+}
+
+#[test]
+fn a_farm_of_one_host_that_does_not_answer_is_down() {
+    let mut silence = Silence { play: Play::new(farm(&[1])), reason: Reason::Timeout };
+    silence.play.sees(1, Up);
+    silence.play.step();
+    silence.falls_on(1, Down);
+    assert_eq!(silence.play.step().1, "1=0");
+}
+
+#[test]
+fn at_a_start_without_a_network_the_fallback_serves() {
+    let mut config = farm(&[1, 2]);
+    config.virtuals[0].fallback = Some((real_id(FALLBACK), settings(1)));
+    let mut silence = Silence { play: Play::new(config), reason: Reason::Timeout };
+    silence.falls_on(1, Down);
+    silence.falls_on(2, Down);
+    assert_eq!(silence.play.step().1, "9=1");
+}
+
+#[test]
+fn the_last_word_of_a_server_counts_whichever_check_it_came_from() {
+    let mut config = farm(&[1, 2]);
+    let mail = with_mail_tier(&mut config, 1);
+    let mut silence = Silence { play: Play::both_up(config), reason: Reason::Timeout };
+    let asked = |play: &Play, silent: bool| {
+        let now = Some(play.now);
+        Finding { state: Up, asked: now, unanswered_since: now.filter(|_| silent), ..Finding::default() }
+    };
+    silence.falls_on(2, Up);
+    let silent = asked(&silence.play, true);
+    silence.play.state.absorb(&mail, silent);
+    assert!(silence.play.state.cut_off_since().is_some());
+    silence.play.now += SECOND;
+    silence.play.state.absorb(&plan(1), asked(&silence.play, false));
+    assert_eq!(silence.play.state.cut_off_since(), None, "it has answered since");
+    silence.play.now += SECOND;
+    silence.play.state.absorb(&mail, asked(&silence.play, true));
+    assert!(silence.play.state.cut_off_since().is_some());
 }

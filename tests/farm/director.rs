@@ -51,6 +51,7 @@ impl Config {
              scheduler = \"wlc\"\n\
              forward = \"{forward}\"\n\
              quiescent = true\n\
+             weight = 1\n\
              drain = \"10m\"\n",
             vip = ip.vip(),
             forward = wiring.forward(),

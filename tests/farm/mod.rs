@@ -78,6 +78,13 @@ pub(crate) const FALLBACK: u8 = 9;
 /// Last numbers of the real servers' addresses.
 pub(crate) const REALS: [u8; 3] = [11, 12, 13];
 
+/// Where the cable of a host is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cable {
+    In,
+    Out,
+}
+
 /// The whole farm. Dropping it ends all that runs in it.
 pub(crate) struct Farm {
     /// Postfix 1 to 3.
@@ -151,6 +158,12 @@ impl Farm {
         }
         switch.ip(&cables);
         switch.ip(&ports);
+    }
+
+    /// Pulls the cable of a host out of the switch, or plugs it in again.
+    pub(crate) fn cable(&self, host: &str, cable: Cable) {
+        let position = if cable == Cable::In { "up" } else { "down" };
+        self.switch.ip(&format!("link set {host} {position}\n"));
     }
 
     /// Addresses and routes. Sysctls come first: between address and `arp_ignore` a real server would answer ARP.

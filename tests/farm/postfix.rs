@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use super::host::{Host, wait_until};
 
@@ -33,8 +33,7 @@ impl Postfix {
     pub(crate) fn new(host: Host, farm: &Path) -> Self {
         let postfix = Self { folder: farm.join(&host.name), host, master: None };
         postfix.make_folders();
-        fs::write(postfix.folder.join("etc/main.cf"), postfix.main_cf()).expect("main.cf");
-        fs::write(postfix.folder.join("etc/master.cf"), MASTER_CF).expect("master.cf");
+        postfix.configure("", MASTER_CF);
         postfix
     }
 
@@ -86,20 +85,45 @@ impl Postfix {
 
     /// Kills `master` and all its children at once (SIGKILL): connections are reset, the port is closed.
     pub(crate) fn kill(&mut self) {
-        let Some(mut master) = self.master.take() else { return };
-        if let Some(group) = i32::try_from(master.id()).ok().and_then(Pid::from_raw) {
+        if let Some(group) = self.master_pid() {
             let _ = kill_process_group(group, Signal::KILL);
         }
-        let _ = master.wait();
+        if let Some(mut master) = self.master.take() {
+            let _ = master.wait();
+        }
     }
 
-    /// Adds lines to its main.cf and starts it again with them.
+    /// Adds lines to its main.cf, in the place of those that were added before, and starts it again with them.
     pub(crate) fn restart_with(&mut self, lines: &str) {
-        let file = self.folder.join("etc/main.cf");
-        let text = fs::read_to_string(&file).expect("main.cf");
-        fs::write(&file, format!("{text}{lines}")).expect("main.cf");
+        self.configure(lines, MASTER_CF);
         self.kill();
         self.start();
+    }
+
+    /// Replaces what was added to its main.cf, and its master.cf; for the next start.
+    pub(crate) fn configure(&self, lines: &str, master_cf: &str) {
+        let etc = self.folder.join("etc");
+        fs::write(etc.join("main.cf"), format!("{}{lines}", self.main_cf())).expect("main.cf");
+        fs::write(etc.join("master.cf"), master_cf).expect("master.cf");
+    }
+
+    /// SIGHUP: reads its configuration; the port stays open, and each session goes on to its end.
+    pub(crate) fn reload(&self) {
+        kill_process(self.master_pid().expect("it runs"), Signal::HUP).expect("master");
+    }
+
+    /// SIGSTOP for `master` and all its children: the kernel still takes connections for them.
+    pub(crate) fn freeze(&self) {
+        kill_process_group(self.master_pid().expect("it runs"), Signal::STOP).expect("master");
+    }
+
+    /// SIGCONT: all goes on.
+    pub(crate) fn thaw(&self) {
+        kill_process_group(self.master_pid().expect("it runs"), Signal::CONT).expect("master");
+    }
+
+    fn master_pid(&self) -> Option<Pid> {
+        self.master.as_ref().and_then(|master| i32::try_from(master.id()).ok()).and_then(Pid::from_raw)
     }
 
     /// The messages in its mailbox, each as it was delivered.
@@ -173,7 +197,7 @@ impl Drop for Postfix {
 }
 
 /// Only what takes and delivers mail, all outside a chroot.
-const MASTER_CF: &str = "\
+pub(crate) const MASTER_CF: &str = "\
 smtp inet n - n - - smtpd
 cleanup unix n - n - 0 cleanup
 qmgr unix n - n 300 1 qmgr
@@ -185,6 +209,7 @@ error unix - - n - - error
 retry unix - - n - - error
 virtual unix - n n - - virtual
 anvil unix - - n - 1 anvil
+tlsmgr unix - - n 1000? 1 tlsmgr
 postlog unix-dgram n - n - 1 postlogd
 ";
 

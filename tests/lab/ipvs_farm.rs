@@ -53,6 +53,12 @@ fn a_server_that_refuses_all_mail_is_out_and_all_together_are_not() {
 
 #[test]
 #[ignore = "needs a kernel with IPVS: tests/run boots one"]
+fn a_host_that_is_off_is_out_and_a_director_that_is_cut_off_changes_nothing() {
+    scenario::tells_a_host_that_is_off_from_a_director_that_is_cut_off(Wiring::Gate);
+}
+
+#[test]
+#[ignore = "needs a kernel with IPVS: tests/run boots one"]
 fn a_removed_server_drains() {
     scenario::drains_a_removed_server(Wiring::Gate);
 }

@@ -1,6 +1,7 @@
 //! The scenarios on the proxy dataplane: real Postfix, no IPVS, judged by `/status` and by the mail that arrived.
 
 use super::scenario;
+use crate::farm::postfix::{MASTER_CF, Postfix};
 use crate::farm::{Ip, Wiring};
 
 #[test]
@@ -29,6 +30,12 @@ fn a_server_that_refuses_all_mail_is_out_and_all_together_are_not() {
 
 #[test]
 #[ignore = "needs root, namespaces and Postfix: tests/run"]
+fn a_host_that_is_off_is_out_and_a_director_that_is_cut_off_changes_nothing() {
+    scenario::tells_a_host_that_is_off_from_a_director_that_is_cut_off(Wiring::Proxy);
+}
+
+#[test]
+#[ignore = "needs root, namespaces and Postfix: tests/run"]
 fn a_removed_server_drains() {
     scenario::drains_a_removed_server(Wiring::Proxy);
 }
@@ -37,4 +44,37 @@ fn a_removed_server_drains() {
 #[ignore = "needs root, namespaces and Postfix: tests/run"]
 fn the_fallback_serves_while_all_are_dead() {
     scenario::falls_back_when_all_are_dead(Wiring::Proxy);
+}
+
+#[test]
+#[ignore = "needs root, namespaces and Postfix: tests/run"]
+fn a_server_that_is_dead_is_out_alone() {
+    scenario::takes_out_only_who_is_sick(Wiring::Proxy, Postfix::kill);
+}
+
+#[test]
+#[ignore = "needs root, namespaces and Postfix: tests/run"]
+fn a_server_that_is_stopped_is_out_alone() {
+    scenario::takes_out_only_who_is_sick(Wiring::Proxy, |postfix| postfix.freeze());
+}
+
+/// Reads these lines of main.cf while it runs: no connection is refused.
+fn learns(lines: &str) -> impl FnOnce(&mut Postfix) {
+    move |postfix| {
+        postfix.configure(lines, MASTER_CF);
+        postfix.reload();
+    }
+}
+
+#[test]
+#[ignore = "needs root, namespaces and Postfix: tests/run"]
+fn a_server_that_hangs_before_its_banner_is_out_alone() {
+    let hangs = "smtpd_delay_reject = no\nsmtpd_client_restrictions = sleep 60\n";
+    scenario::takes_out_only_who_is_sick(Wiring::Proxy, learns(hangs));
+}
+
+#[test]
+#[ignore = "needs root, namespaces and Postfix: tests/run"]
+fn a_server_with_a_full_spool_is_out_alone() {
+    scenario::takes_out_only_who_is_sick(Wiring::Proxy, learns("queue_minfree = 1000000000000000\n"));
 }

@@ -12,7 +12,8 @@ use crate::farm::director::{Config, Director};
 use crate::farm::host::wait_until;
 use crate::farm::ipvs::{self, Tap, Write};
 use crate::farm::mail::{Load, Session, Tally};
-use crate::farm::{Farm, Ip, REALS, Wiring};
+use crate::farm::postfix::Postfix;
+use crate::farm::{Cable, Farm, Ip, REALS, Wiring};
 
 /// Far more than any of it takes, and less than the default timeouts that a fault would run into.
 pub(super) const LIMIT: Duration = Duration::from_secs(30);
@@ -232,11 +233,44 @@ pub(super) fn falls_back_when_all_are_dead(wiring: Wiring) {
     assert_eq!(session.server, "real1");
 }
 
+/// A host is off: it is out. The director itself is cut off: nobody is, and what was out before stays out.
+pub(super) fn tells_a_host_that_is_off_from_a_director_that_is_cut_off(wiring: Wiring) {
+    let stage = Stage::new(wiring, Ip::V4);
+    stage.farm.cable("real2", Cable::Out);
+    stage.await_weights("the host that is off is out", [1, 0, 1]);
+    let status = |stage: &Stage| -> serde_json::Value {
+        let body = stage.director.get("/status").map_or_else(String::new, |(_, body)| body);
+        serde_json::from_str(&body).unwrap_or_default()
+    };
+    let real = status(&stage)["virtuals"][0]["reals"][1].clone();
+    assert_eq!(real["stage"], "connect", "{real}");
+    assert!(real["reason"] == "timeout" || real["reason"] == "unreachable", "{real}");
+    stage.farm.cable("real2", Cable::In);
+    stage.await_weights("it is back", [1, 1, 1]);
+
+    stage.farm.cable("director", Cable::Out);
+    wait_until(LIMIT, "the director knows that it is cut off", || status(&stage)["cut_off"] == true);
+    wait_until(LIMIT, "to it, all are down", || {
+        let reals = status(&stage)["virtuals"][0]["reals"].as_array().cloned().unwrap_or_default();
+        reals.len() == 3 && reals.iter().all(|real| real["state"] == "down" && real["held"] == true)
+    });
+    stage.await_weights("and all keep their weight", [1, 1, 1]);
+    assert!(stage.director.log().contains("no real server answers"), "{}", stage.director.log());
+    stage.farm.cable("director", Cable::In);
+    wait_until(LIMIT, "all is well again", || {
+        let status = status(&stage);
+        let reals = status["virtuals"][0]["reals"].as_array().cloned().unwrap_or_default();
+        status["cut_off"] == false && reals.iter().all(|real| real["state"] == "up")
+    });
+    stage.await_weights("with the weights that they had", [1, 1, 1]);
+}
+
 /// A milter is dead: the server greets as ever and refuses every message. It is taken out, its neighbours stay; and
 /// when all suffer from the same, none is out.
 pub(super) fn takes_out_a_server_that_refuses_all_mail(wiring: Wiring) {
     let mut stage = Stage::new(wiring, Ip::V4);
-    let asks = "[check]\nmail = { from = \"a@client.lab.test\", accept = \"inbox@lab.test\" }\n";
+    let asks =
+        "[check]\nmail = { from = \"a@client.lab.test\", accept = \"inbox@lab.test\", interval = \"1s\" }\n";
     stage.director.write(&stage.config.text().replace("[check]\n", asks));
     stage.director.hang_up();
     let asked = |stage: &Stage, index: usize| {
@@ -264,4 +298,31 @@ pub(super) fn takes_out_a_server_that_refuses_all_mail(wiring: Wiring) {
     asked(&stage, 2);
     stage.await_weights("what all suffer from takes none out", [1, 1, 1]);
     assert!(stage.director.log().contains("3 of 3 real servers of mail are down and keep their weight"));
+}
+
+/// One server falls ill: its weight goes to 0, and that of its neighbours is what it was at every look.
+pub(super) fn takes_out_only_who_is_sick(wiring: Wiring, fall_ill: impl FnOnce(&mut Postfix)) {
+    let mut stage = Stage::new(wiring, Ip::V4);
+    let asks = "[check]\nbanner_timeout = \"1s\"\n\
+                mail = { from = \"a@client.lab.test\", accept = \"inbox@lab.test\", interval = \"1s\" }\n";
+    stage.director.write(&stage.config.text().replace("[check]\n", asks));
+    stage.director.hang_up();
+    fall_ill(&mut stage.farm.reals[1]);
+    let (sick, neighbours) = (stage.real(1), [stage.real(0), stage.real(2)]);
+    let weight_of_the_sick = |stage: &Stage| {
+        let weights = stage.weights();
+        assert!(neighbours.iter().all(|real| weights.get(real) == Some(&1)), "{weights:?}");
+        weights.get(&sick).copied()
+    };
+    wait_until(LIMIT, "the sick one is out", || weight_of_the_sick(&stage) == Some(0));
+    let load = Load::start(&stage.farm.client, stage.vip());
+    let sessions = |load: &Load| load.tally().sessions.values().sum::<usize>();
+    wait_until(LIMIT, "mail flows", || {
+        assert_eq!(weight_of_the_sick(&stage), Some(0));
+        sessions(&load) >= 40
+    });
+    let tally = load.stop();
+    assert!(tally.failures.is_empty(), "{tally:?}");
+    assert!(!tally.sessions.contains_key("real2"), "no new session: {tally:?}");
+    stage.await_deliveries(&tally.accepted);
 }

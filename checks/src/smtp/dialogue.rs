@@ -9,7 +9,7 @@ mod auth;
 use std::fmt;
 use std::time::Duration;
 
-use super::ehlo::{capabilities, parameters};
+use super::ehlo::{Requirement, capabilities, parameters};
 use super::message::message;
 use super::reply::Reply;
 use super::{Dialect, SmtpSpec, is_mailbox};
@@ -42,7 +42,7 @@ pub enum Step {
 
 /// Text that no log shows.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Unshown(pub(super) String);
+pub struct Unshown(pub(crate) String);
 
 impl fmt::Debug for Unshown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -316,7 +316,10 @@ impl<'a> Dialogue<'a> {
                 return self.fail(Stage::Ehlo, Reason::MissingCapability, text);
             }
         }
-        let missing = self.spec.require.iter().find_map(|one| one.missing(&self.capabilities));
+        // Inside TLS it is not offered again (RFC 3207 section 4.2): it was taken.
+        let taken = |one: &Requirement| self.secure && *one == Requirement::Keyword("STARTTLS".to_owned());
+        let mut asked = self.spec.require.iter().filter(|one| !taken(one));
+        let missing = asked.find_map(|one| one.missing(&self.capabilities));
         if let Some(text) = missing {
             return self.fail(Stage::Ehlo, Reason::MissingCapability, text);
         }

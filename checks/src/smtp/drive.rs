@@ -17,7 +17,6 @@ use tokio_rustls::client::TlsStream;
 use super::dialogue::{Dialogue, Step};
 use super::reply::{Reply, ReplyError, Splitter};
 use super::{ProxyHeader, SmtpSpec};
-use crate::calendar::rfc3339;
 use crate::credential::Credential;
 use crate::run::after;
 use crate::tls::handshake::{broken, handshake, now};
@@ -58,35 +57,38 @@ pub(crate) async fn converse(
     let mut stream = Stream::Plain(stream);
     let mut input =
         Input { splitter: Splitter::default(), buffer: vec![0; READ], begun: false, surplus: false };
-    let (mut dialogue, mut step) = Dialogue::new(spec, credential, now());
+    // Only a message has a date.
+    let date = if spec.data.is_some() { now() } else { 0 };
+    let (mut dialogue, mut step) = Dialogue::new(spec, credential, date);
     let mut room = KEPT;
     if let Err((reason, text)) = announce(&mut stream, spec.proxy, deadline).await {
         dialogue.lost(Failure { stage: dialogue.stage(), reason, code: None, text });
         step = Step::Close;
     }
-    loop {
-        let (stage, start) = (dialogue.stage(), Instant::now());
+    // The end of a stage is the beginning of the next: where the clock is a system call, it costs as much as a read.
+    let mut start = Instant::now();
+    while step != Step::Close {
+        let stage = dialogue.stage();
         let limit = after(start, dialogue.patience()).min(deadline);
         let work = perform(&mut stream, &mut input, step, spec);
         let done = match timeout_at(limit, work).await {
             Ok(done) => done,
             Err(_) => Err((Reason::Timeout, input.splitter.rest())),
         };
+        let took = start.elapsed();
+        start += took;
         let (turn, report) = match done {
             Ok(Done::Said(sent, reply)) => {
                 let (turn, code) = (dialogue.reply(&reply), Some(reply.code));
                 let mut received = dialogue.shown(reply.lines);
                 received.truncate(fitting(&received, &mut room));
-                (turn, StageReport { stage, took: start.elapsed(), code, sent, received })
+                (turn, StageReport { stage, took, code, sent, received })
             }
             Ok(Done::Secured(judged, report)) => {
-                let received = vec![shown(&report)];
+                let received = vec![report.to_string()];
                 outcome.tls = Some(report);
                 let turn = dialogue.secured(&judged);
-                (
-                    turn,
-                    StageReport { stage, took: start.elapsed(), code: None, sent: String::new(), received },
-                )
+                (turn, StageReport { stage, took, code: None, sent: String::new(), received })
             }
             Ok(Done::Closed) => break,
             Err((reason, text)) => {
@@ -257,16 +259,4 @@ fn fitting(lines: &[String], room: &mut usize) -> usize {
         }
         None => 1,
     }
-}
-
-/// A TLS session in one line.
-fn shown(report: &TlsReport) -> String {
-    let end = report.not_after.map_or("an unknown day".to_owned(), rfc3339);
-    let verified = match (&report.problem, report.verified) {
-        (Some(problem), _) => format!("not verified: {problem}"),
-        (None, true) => "verified".to_owned(),
-        (None, false) => "not verified".to_owned(),
-    };
-    let text = format!("{}, {}, certificate until {end}, {verified}", report.version, report.cipher);
-    super::reply::printable(text.as_bytes())
 }

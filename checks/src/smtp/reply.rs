@@ -141,6 +141,10 @@ pub(crate) fn enhanced(line: &[u8]) -> Option<[u16; 3]> {
 /// (`\xff` for a byte that is not UTF-8), and the text ends after at most [`MAX_TEXT`] bytes.
 #[must_use]
 pub fn printable(bytes: &[u8]) -> String {
+    // What nearly all servers say.
+    if bytes.len() <= MAX_TEXT && bytes.iter().all(|&byte| matches!(byte, b' '..=b'~') && byte != b'\\') {
+        return bytes.iter().map(|&byte| char::from(byte)).collect();
+    }
     let mut text = String::with_capacity(bytes.len().min(MAX_TEXT));
     for chunk in bytes.utf8_chunks() {
         for char in chunk.valid().chars() {

@@ -18,6 +18,8 @@ use rustls::CertificateError;
 
 use self::handshake::Ready;
 use crate::Reason;
+use crate::calendar::rfc3339;
+use crate::smtp::reply::printable;
 
 /// Where the certificates of Debian's `ca-certificates` are.
 pub const DEFAULT_CA_FILE: &str = "/etc/ssl/certs/ca-certificates.crt";
@@ -109,6 +111,20 @@ pub struct TlsReport {
     pub problem: Option<String>,
 }
 
+/// One printable line.
+impl fmt::Display for TlsReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let end = self.not_after.map_or("an unknown day".to_owned(), rfc3339);
+        let verified = match (&self.problem, self.verified) {
+            (Some(problem), _) => format!("not verified: {problem}"),
+            (None, true) => "verified".to_owned(),
+            (None, false) => "not verified".to_owned(),
+        };
+        let text = format!("{}, {}, certificate until {end}, {verified}", self.version, self.cipher);
+        f.write_str(&printable(text.as_bytes()))
+    }
+}
+
 /// What webpki said of a certificate, or the pins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Judged {
@@ -143,7 +159,7 @@ fn judge(verify: &Verify, end: Option<i64>, now: i64, answer: Result<(), rustls:
         },
         _ => Reason::CertificateUntrusted,
     };
-    Judged::Bad(reason, crate::smtp::reply::printable(error.to_string().as_bytes()))
+    Judged::Bad(reason, printable(error.to_string().as_bytes()))
 }
 
 /// What is built from a spec once and shared by its clones. All are equal, so that the settings alone decide whether

@@ -3,36 +3,21 @@
 //! Owns their keys, defaults and merge. Refuses to know anything else of a virtual.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use checks::proxy_header::Version;
 use checks::smtp::{Dialect, ProxyHeader, SmtpSpec};
 use checks::{CheckSpec, Kind};
 
-use super::fields::{Fields, Setting};
+use super::fields::{Fields, Raw, Setting};
+use super::services::{Complaint, ServiceLayer};
 use super::steps::StepsLayer;
-use super::values::{duration, ehlo_name, port, whole, word};
-use crate::config::CheckPlan;
-
-/// Words of `type`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum CheckType {
-    Smtp,
-    Lmtp,
-    Connect,
-    /// Not checked: always up.
-    On,
-}
-
-const TYPES: [(&str, CheckType); 4] = [
-    ("smtp", CheckType::Smtp),
-    ("lmtp", CheckType::Lmtp),
-    ("connect", CheckType::Connect),
-    ("on", CheckType::On),
-];
-/// What every type that asks has a use for; all other keys are for those that speak SMTP.
-const OF_EVERY_TYPE: [&str; 8] =
-    ["type", "port", "interval", "retry", "fall", "rise", "deadline", "connect_timeout"];
+use super::types::{CheckType, TYPES};
+use super::values::{duration, ehlo_name, port, text, whole, word};
+use crate::config::{CheckPlan, Tier};
+use crate::model::VirtualId;
+use crate::verdict::{Cell, Row, Verdicts};
 
 pub(super) const SHORTEST: Duration = Duration::from_millis(10);
 pub(super) const LONGEST: Duration = Duration::from_secs(3600);
@@ -52,9 +37,22 @@ pub(super) struct CheckLayer {
     banner_timeout: Setting<Duration>,
     ehlo_timeout: Setting<Duration>,
     quit_timeout: Setting<Duration>,
+    connects_between: Setting<u32>,
     steps: StepsLayer,
+    verdicts: Arc<Verdicts>,
+    service: ServiceLayer,
     /// What the real servers of this virtual wait for before they greet anybody: what the proxy dataplane sends them.
     expected_header: Option<ProxyHeader>,
+}
+
+/// A server that a check is wanted for.
+pub(super) struct Asked<'a> {
+    /// Where the check goes.
+    pub(super) target: SocketAddr,
+    /// The virtual that it serves; `None` where that is wrong.
+    pub(super) service: Option<VirtualId>,
+    /// What we call ourselves.
+    pub(super) host_name: &'a str,
 }
 
 impl CheckLayer {
@@ -74,8 +72,10 @@ impl CheckLayer {
         let Some(fields) = fields else { return base.clone() };
         let time = |key| fields.read(key, |raw| duration(raw, SHORTEST..=LONGEST));
         let count = |key| fields.read(key, |raw| whole(raw, 1..=100));
+        let kind = fields.read("type", |raw| word(raw, &TYPES)).over(&base.kind);
+        let known = kind.known_or(CheckType::Smtp);
         let layer = Self {
-            kind: fields.read("type", |raw| word(raw, &TYPES)).over(&base.kind),
+            kind,
             port: fields.read("port", port).over(&base.port),
             ehlo_name: fields.read("ehlo_name", ehlo_name).over(&base.ehlo_name),
             interval: time("interval").over(&base.interval),
@@ -87,48 +87,59 @@ impl CheckLayer {
             banner_timeout: time("banner_timeout").over(&base.banner_timeout),
             ehlo_timeout: time("ehlo_timeout").over(&base.ehlo_timeout),
             quit_timeout: time("quit_timeout").over(&base.quit_timeout),
-            steps: StepsLayer::read(fields, &base.steps),
+            connects_between: fields
+                .read("connects_between", |raw| whole(raw, 1..=1000))
+                .over(&base.connects_between),
+            steps: StepsLayer::read(fields, &base.steps, known),
+            service: ServiceLayer::read(fields, &base.service),
+            verdicts: read_verdicts(fields, &base.verdicts),
             expected_header: base.expected_header,
         };
-        let but = |useful: &[&str]| -> Vec<&str> {
-            fields.keys().iter().copied().filter(|key| !useful.contains(key)).collect()
-        };
-        match layer.kind.given() {
-            Some((CheckType::Connect, _)) => {
-                fields.refuse(&but(&OF_EVERY_TYPE), "is for checks of type \"smtp\" and \"lmtp\" only");
-            }
-            Some((CheckType::On, _)) => {
-                fields.refuse(&but(&["type"]), "has no use here: type \"on\" is never checked");
-            }
-            Some((CheckType::Smtp | CheckType::Lmtp, _)) | None => {}
+        if let Some(kind) = known {
+            kind.refuse_useless(fields);
         }
         layer
     }
 
-    /// The check of a server whose check would go to `target`; `None` takes it for well always.
+    /// The checks of a server, one a tier; none where it is never checked.
     ///
     /// A deadline may be longer than the interval: a check that is still running delays the next one, they never
     /// overlap.
-    pub(super) fn plan(&self, target: SocketAddr, host_name: &str) -> Option<CheckPlan> {
-        let kind = match self.kind.or(CheckType::Smtp) {
-            CheckType::On => return None,
-            CheckType::Connect => Kind::Connect,
-            CheckType::Smtp => Kind::Smtp(self.smtp(Dialect::Smtp, host_name)),
-            CheckType::Lmtp => Kind::Smtp(self.smtp(Dialect::Lmtp, host_name)),
+    pub(super) fn plans(&self, asked: &Asked<'_>) -> Result<Vec<CheckPlan>, Complaint> {
+        let wanted = self.kind.or(CheckType::Smtp);
+        let interval = self.interval.or(Duration::from_secs(10));
+        let smtp = |dialect| {
+            let tiers = self.steps.tiers(self.smtp(dialect, asked.host_name), interval);
+            tiers.into_iter().map(|(tier, spec, interval)| (tier, Kind::Smtp(spec), interval)).collect()
         };
-        Some(CheckPlan {
+        let tiers = match wanted {
+            CheckType::On | CheckType::Off => Vec::new(),
+            CheckType::Smtp | CheckType::Submission | CheckType::Smtps => smtp(Dialect::Smtp),
+            CheckType::Lmtp => smtp(Dialect::Lmtp),
+            _ => {
+                let kind = self.service.kind(wanted, &self.steps, asked.service)?.unwrap_or(Kind::Connect);
+                vec![(Tier::Base, kind, interval)]
+            }
+        };
+        let plan = |(tier, kind, interval)| CheckPlan {
             spec: CheckSpec {
-                target,
+                target: asked.target,
                 kind,
                 deadline: self.deadline.or(Duration::from_secs(15)),
                 connect_timeout: self.connect_timeout.or(Duration::from_secs(3)),
             },
-            interval: self.interval.or(Duration::from_secs(10)),
+            tier,
+            interval,
             retry: self.retry.or(Duration::from_secs(2)),
             fall: self.fall.or(3),
             rise: self.rise.or(2),
-        })
+            verdicts: Arc::clone(&self.verdicts),
+            warn_days: self.steps.warn_days(),
+            connects_between: if tier == Tier::Base { self.connects_between.or(0) } else { 0 },
+        };
+        Ok(tiers.into_iter().map(plan).collect())
     }
+
     fn smtp(&self, dialect: Dialect, host_name: &str) -> SmtpSpec {
         let default = SmtpSpec::default();
         let mut spec = SmtpSpec {
@@ -140,9 +151,22 @@ impl CheckLayer {
             ..default
         };
         self.steps.put(&mut spec);
+        if self.kind.or(CheckType::Smtp) == CheckType::Smtps {
+            spec.tls = Some(Box::new(self.steps.implicit_tls()));
+        }
         if spec.proxy.is_none() && self.port.is_absent() {
             spec.proxy = self.expected_header;
         }
         spec
     }
+}
+
+/// Reads the rows of `verdict` and lays them over `base`, which is shared where nothing is said.
+fn read_verdicts(fields: &Fields<'_>, base: &Arc<Verdicts>) -> Arc<Verdicts> {
+    let cell = |raw: &Raw<'_>| Cell::parse(text(raw, "a verdict such as \"down\" or \"degraded 25%\"")?);
+    let mut verdicts = Verdicts::default();
+    for (row, cell) in fields.rows("verdict", Row::parse, cell) {
+        verdicts.set(row, cell);
+    }
+    if verdicts == Verdicts::default() { Arc::clone(base) } else { Arc::new(verdicts.over(base)) }
 }

@@ -8,7 +8,7 @@ use config::{Map, Value, ValueKind};
 
 use super::source;
 use super::vocabulary::{Advice, Scope, quoted, unknown};
-use crate::config::diagnostic::{Diagnostic, Lines, Place};
+use crate::config::diagnostic::{Diagnostic, Lines, Place, printable};
 
 /// The text and what is wrong with it so far.
 pub(super) struct Report<'a> {
@@ -235,6 +235,36 @@ impl<'a> Fields<'a> {
         let is_not = raw.is_not(&format!("a table of {}", quoted(scope.keys)));
         self.report.wrong(&raw.place, format!("{key}: {is_not}"));
         None
+    }
+
+    /// The entries of a table whose keys are data: each key read by `name`, its value by `reader`.
+    pub(super) fn rows<K, V>(
+        &self,
+        key: &'static str,
+        name: impl Fn(&str) -> Result<K, String>,
+        reader: impl Fn(&Raw<'a>) -> Result<V, String>,
+    ) -> Vec<(K, V)> {
+        let Some(value) = self.values.and_then(|values| values.get(key)) else { return Vec::new() };
+        let ValueKind::Table(entries) = &value.kind else {
+            let raw = Raw::new(self.report, value, key);
+            self.report.wrong(&raw.place, format!("{key}: {}", raw.is_not("a table")));
+            return Vec::new();
+        };
+        let mut entries: Vec<_> = entries.iter().collect();
+        entries.sort_by_key(|(name, _)| *name);
+        let mut rows = Vec::new();
+        for (entry, value) in entries {
+            let raw = Raw::new(self.report, value, entry);
+            match (name(entry), reader(&raw)) {
+                (Ok(name), Ok(value)) => rows.push((name, value)),
+                (Err(message), _) => {
+                    let (place, _) = source::places(value, entry);
+                    self.report.wrong(&place, format!("{key}: {}", printable(&message)));
+                }
+                (_, Err(message)) => self.report.wrong(&raw.place, format!("{key}: {message}")),
+            }
+        }
+        rows
     }
 
     /// The tables of an array of tables. Anything else is reported.

@@ -9,12 +9,13 @@ use std::net::{IpAddr, SocketAddr};
 use config::ValueKind;
 
 use super::Farm;
-use super::check::{CheckLayer, CheckType};
+use super::check::{Asked, CheckLayer};
 use super::fields::{Fields, Setting};
+use super::types::CheckType;
 use super::values::{port, real_addresses, whole, word};
 use super::vocabulary::{CHECK, FALLBACK, TUNNEL};
 use crate::config::diagnostic::Place;
-use crate::config::{DataplaneChoice, RealConfig};
+use crate::config::{CheckPlan, DataplaneChoice, RealConfig};
 use crate::model::{
     Family, Forward, Protocol, RealId, RealSettings, Tunnel, TunnelChecksum, VirtualId, Weight,
 };
@@ -144,9 +145,10 @@ impl Service<'_> {
             fields.refuse(&["port"], "is in the address already");
         }
         let port = written_port.or(port.given().map(|(port, _)| *port)).unwrap_or(self.default_port());
+        let is_off = matches!(check.kind.given(), Some((CheckType::Off, _)));
         let settings = RealSettings {
             forward: route.forward(),
-            weight: Weight(weight),
+            weight: Weight(if is_off { 0 } else { weight }),
             upper_threshold,
             lower_threshold,
         };
@@ -169,28 +171,23 @@ impl Service<'_> {
             if !self.farm.count_real(place) {
                 break;
             }
-            let check = self.plan(&check, target, place);
-            reals.push(RealConfig { id: RealId(target), settings, check });
+            let checks = self.plans(&check, target, place);
+            reals.push(RealConfig { id: RealId(target), settings, checks });
         }
         reals
     }
 
-    fn plan(
-        &self,
-        check: &CheckLayer,
-        target: SocketAddr,
-        place: &Place,
-    ) -> Option<crate::config::CheckPlan> {
+    fn plans(&self, check: &CheckLayer, target: SocketAddr, place: &Place) -> Vec<CheckPlan> {
         let report = &self.farm.report;
         if matches!(self.id, Some(VirtualId::Address { protocol: Protocol::Udp, .. })) {
             match &check.kind {
                 Setting::Absent => report.rule(
                     &self.place,
-                    "check: a udp virtual needs check = { type = \"connect\" } (a TCP connection) or { type = \"on\" } \
-                     (not checked)"
+                    "check: a udp virtual needs a type of check: \"dns\", \"radius\", \"sip\", \"ping\", \"external\", \"connect\" \
+                     (a TCP connection) or \"on\" (not checked)"
                         .into(),
                 ),
-                Setting::Given(CheckType::Smtp | CheckType::Lmtp, at) => {
+                Setting::Given(kind, at) if kind.speaks_smtp() => {
                     let line = report.name_of(&self.place);
                     report.rule(
                         at,
@@ -201,15 +198,24 @@ impl Service<'_> {
             }
         }
         let port = check.port.or(target.port());
-        let plan = check.plan(SocketAddr::new(target.ip(), port), self.farm.host_name);
+        let asked = Asked {
+            target: SocketAddr::new(target.ip(), port),
+            service: self.id,
+            host_name: self.farm.host_name,
+        };
+        let plans = check.plans(&asked).unwrap_or_else(|(at, message)| {
+            report.rule(at.as_ref().or(check.kind.place()).unwrap_or(place), message);
+            Vec::new()
+        });
+        let has_port = check.kind.known_or(CheckType::Smtp).is_some_and(CheckType::has_port);
         let is_marked = matches!(self.id, Some(VirtualId::Fwmark { .. }));
-        if port == 0 && plan.is_some() && is_marked && check.port.is_absent() {
+        if port == 0 && has_port && is_marked && check.port.is_absent() {
             report.rule(
                 place,
                 "check: below a fwmark the server has no port of its own; write check = { port = 25 }".into(),
             );
         }
-        plan
+        plans
     }
 
     /// Why `target` cannot be a server of this virtual.

@@ -4,6 +4,8 @@
 //! nested table is laid over that of the level above key by key, and must be whole where it stands. Refuses to know
 //! the pace of a check. Files are named here and read by the check.
 
+mod tiers;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -16,7 +18,8 @@ use checks::tls::{TlsMode, TlsSpec, TlsVersion, Verify};
 
 use super::check::{LONGEST, SHORTEST};
 use super::fields::{Fields, Raw, Setting};
-use super::values::{boolean, duration, is_host_name, text, word};
+use super::types::{CheckType, Secured};
+use super::values::{boolean, duration, is_host_name, text, whole, word};
 use super::vocabulary::{AUTH, DATA, MAIL, TLS};
 
 const MODES: [(&str, Option<TlsMode>); 4] = [
@@ -63,27 +66,55 @@ pub(super) struct StepsLayer {
 
 impl StepsLayer {
     /// Reads the steps of one level and lays them over `base`.
-    pub(super) fn read(fields: &Fields<'_>, base: &Self) -> Self {
+    /// `kind` is the type in force there, `None` where it is wrong.
+    pub(super) fn read(fields: &Fields<'_>, base: &Self, kind: Option<CheckType>) -> Self {
         let layer = Self {
             banner: fields.read("banner", pattern).over(&base.banner),
             banner_name: fields.read("banner_name", host_name).over(&base.banner_name),
             require: fields.list("require", requirement).over(&base.require),
             proxy_header: fields.read("proxy_header", |raw| word(raw, &HEADERS)).over(&base.proxy_header),
-            tls: TlsLayer::read(fields.table("tls", &TLS).as_ref(), &base.tls),
-            auth: AuthLayer::read(fields.table("auth", &AUTH).as_ref(), &base.auth),
+            tls: TlsLayer::read(fields.table("tls", &TLS).as_ref(), &base.tls, kind),
+            auth: AuthLayer::read(fields.table("auth", &AUTH).as_ref(), &base.auth, kind),
             mail: MailLayer::read(fields.table("mail", &MAIL).as_ref(), &base.mail),
             data: DataLayer::read(fields.table("data", &DATA).as_ref(), &base.data),
         };
-        let is_off = layer.tls.mode.known_or(None) == Some(None);
-        let overheard = layer.auth.there && is_off && layer.auth.without_tls.known_or(false) == Some(false);
-        if overheard {
-            for key in ["auth", "tls"] {
-                let advice = "a password is not said without TLS; write tls = { mode = \"required\" }, or \
-                              auth.without_tls = true";
-                fields.refuse(&[key], advice);
-            }
+        if layer.auth.there && layer.auth.without_tls.known_or(false) == Some(false) {
+            layer.refuse_overheard(fields, kind);
         }
         layer
+    }
+
+    /// Refuses a password that others could overhear.
+    fn refuse_overheard(&self, fields: &Fields<'_>, kind: Option<CheckType>) {
+        const SECRET: &str = "a password is not said without TLS";
+        match kind {
+            Some(kind) if kind.secured() == Secured::AsTold && self.tls.mode.known_or(None) == Some(None) => {
+                let advice =
+                    format!("{SECRET}; write tls = {{ mode = \"required\" }}, or auth.without_tls = true");
+                fields.refuse(&["auth", "tls"], &advice);
+            }
+            Some(kind) if kind.says_passwords_openly() => {
+                let twin = kind.secured_twin().map(|twin| format!("type = \"{twin}\", or "));
+                let twin = twin.unwrap_or_default();
+                fields.refuse(&["auth", "type"], &format!("{SECRET}; write {twin}auth.without_tls = true"));
+            }
+            _ => {}
+        }
+    }
+
+    /// How to speak TLS with the first byte.
+    pub(super) fn implicit_tls(&self) -> TlsSpec {
+        TlsSpec { mode: TlsMode::Implicit, ..self.tls.built.clone() }
+    }
+
+    /// Whether and how to ask for TLS.
+    pub(super) fn negotiated_tls(&self) -> Option<TlsSpec> {
+        self.tls.mode.or(None).map(|mode| TlsSpec { mode, ..self.tls.built.clone() })
+    }
+
+    /// Who to log in as.
+    pub(super) fn auth(&self) -> Option<AuthSpec> {
+        self.auth.spec().map(|auth| *auth)
     }
 
     /// Writes the steps to `spec`.
@@ -92,7 +123,7 @@ impl StepsLayer {
         spec.banner_name = self.banner_name.given().map(|(name, _)| name.clone());
         spec.require = self.require.or(Vec::new());
         spec.proxy = self.proxy_header.given().map(|(header, _)| *header);
-        spec.tls = self.tls.built.clone();
+        spec.tls = self.negotiated_tls().map(Box::new);
         spec.auth = self.auth.spec();
         spec.mail = self.mail.spec();
         spec.data = self.data.spec();
@@ -101,6 +132,10 @@ impl StepsLayer {
 
 fn timeout(fields: &Fields<'_>, base: &Setting<Duration>) -> Setting<Duration> {
     fields.read("timeout", |raw| duration(raw, SHORTEST..=LONGEST)).over(base)
+}
+
+fn interval(fields: &Fields<'_>, base: &Setting<Duration>) -> Setting<Duration> {
+    fields.read("interval", |raw| duration(raw, SHORTEST..=LONGEST)).over(base)
 }
 
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -113,13 +148,15 @@ struct TlsLayer {
     pins: Setting<Vec<[u8; 32]>>,
     ca_file: Setting<PathBuf>,
     minimum: Setting<TlsVersion>,
+    warn_days: Setting<u32>,
+    interval: Setting<Duration>,
     timeout: Setting<Duration>,
     /// Built where the table stands, so that all servers below share what is prepared for it.
-    built: Option<Box<TlsSpec>>,
+    built: TlsSpec,
 }
 
 impl TlsLayer {
-    fn read(fields: Option<&Fields<'_>>, base: &Self) -> Self {
+    fn read(fields: Option<&Fields<'_>>, base: &Self, kind: Option<CheckType>) -> Self {
         let Some(fields) = fields else { return base.clone() };
         let mut layer = Self {
             mode: fields.read("mode", |raw| word(raw, &MODES)).over(&base.mode),
@@ -128,11 +165,31 @@ impl TlsLayer {
             pins: fields.list("pins", pin).over(&base.pins),
             ca_file: fields.read("ca_file", file).over(&base.ca_file),
             minimum: fields.read("min_version", |raw| word(raw, &VERSIONS)).over(&base.minimum),
+            warn_days: fields.read("warn_days", |raw| whole(raw, 0..=3650)).over(&base.warn_days),
+            interval: interval(fields, &base.interval),
             timeout: timeout(fields, &base.timeout),
-            built: None,
+            built: TlsSpec::default(),
         };
-        if layer.mode.is_absent() {
-            fields.rule("tls: mode is missing; mode = \"required\", for example".into());
+        match (kind.map(|kind| (kind.word(), kind.secured())), layer.mode.given()) {
+            (Some((_, Secured::AsTold | Secured::OnRequest)), None) if layer.mode.is_absent() => {
+                fields.rule("tls: mode is missing; mode = \"required\", for example".into());
+            }
+            (Some((word, Secured::Always)), Some((mode, _))) if *mode != Some(TlsMode::Implicit) => {
+                fields.refuse_value(
+                    "mode",
+                    &format!("is not for type \"{word}\": its TLS begins with the first byte"),
+                );
+            }
+            (Some((word, Secured::OnRequest)), Some((Some(TlsMode::Implicit), _))) => {
+                fields.refuse_value(
+                    "mode",
+                    &format!("is not for type \"{word}\": TLS begins when the server agreed to it"),
+                );
+            }
+            _ => {}
+        }
+        if kind.is_some_and(|kind| !kind.speaks_smtp()) {
+            fields.refuse(&["interval"], "is for checks that speak SMTP only");
         }
         match layer.verify.known_or(Verifying::Chain) {
             Some(Verifying::Pinned) => {
@@ -154,14 +211,14 @@ impl TlsLayer {
             }
             None => {}
         }
-        layer.built = layer.spec().map(Box::new);
+        layer.built = layer.spec();
         layer
     }
 
-    fn spec(&self) -> Option<TlsSpec> {
+    fn spec(&self) -> TlsSpec {
         let default = TlsSpec::default();
-        Some(TlsSpec {
-            mode: self.mode.or(None)?,
+        TlsSpec {
+            mode: self.mode.or(None).unwrap_or(default.mode),
             minimum: self.minimum.or(default.minimum),
             verify: match self.verify.or(Verifying::Chain) {
                 Verifying::None => Verify::None,
@@ -173,7 +230,7 @@ impl TlsLayer {
             ca_file: self.ca_file.or(default.ca_file),
             timeout: self.timeout.or(TIMEOUT),
             prepared: default.prepared,
-        })
+        }
     }
 }
 
@@ -187,7 +244,7 @@ struct AuthLayer {
 }
 
 impl AuthLayer {
-    fn read(fields: Option<&Fields<'_>>, base: &Self) -> Self {
+    fn read(fields: Option<&Fields<'_>>, base: &Self, kind: Option<CheckType>) -> Self {
         let Some(fields) = fields else { return base.clone() };
         let layer = Self {
             there: true,
@@ -198,6 +255,9 @@ impl AuthLayer {
         };
         if layer.file.is_absent() {
             fields.rule("auth: file is missing; it holds one line user:password".into());
+        }
+        if kind.is_some_and(|kind| !kind.speaks_smtp()) {
+            fields.refuse(&["mechanism", "timeout"], "is for checks that speak SMTP only");
         }
         layer
     }
@@ -218,6 +278,7 @@ struct MailLayer {
     from: Setting<String>,
     accept: Setting<String>,
     refuse: Setting<String>,
+    interval: Setting<Duration>,
     timeout: Setting<Duration>,
 }
 
@@ -228,6 +289,7 @@ impl MailLayer {
             from: fields.read("from", sender).over(&base.from),
             accept: fields.read("accept", recipient).over(&base.accept),
             refuse: fields.read("refuse", recipient).over(&base.refuse),
+            interval: interval(fields, &base.interval),
             timeout: timeout(fields, &base.timeout),
         };
         if layer.accept.is_absent() && layer.refuse.is_absent() {
@@ -252,6 +314,7 @@ impl MailLayer {
 struct DataLayer {
     from: Setting<String>,
     to: Setting<String>,
+    interval: Setting<Duration>,
     timeout: Setting<Duration>,
 }
 
@@ -261,6 +324,7 @@ impl DataLayer {
         let layer = Self {
             from: fields.read("from", sender).over(&base.from),
             to: fields.read("to", recipient).over(&base.to),
+            interval: interval(fields, &base.interval),
             timeout: timeout(fields, &base.timeout),
         };
         if layer.to.is_absent() {
@@ -276,7 +340,7 @@ impl DataLayer {
     }
 }
 
-fn pattern(raw: &Raw<'_>) -> Result<Pattern, String> {
+pub(super) fn pattern(raw: &Raw<'_>) -> Result<Pattern, String> {
     let text = text(raw, "a regular expression such as \"^220 mail\\\\d\"")?;
     Pattern::new(text).map_err(|error| format!("{} is no regular expression: {error}", raw.shown()))
 }
@@ -315,7 +379,7 @@ pub(crate) fn parse_pin(text: &str) -> Option<[u8; 32]> {
     if digits.len() == 64 { bytes.try_into().ok() } else { None }
 }
 
-fn file(raw: &Raw<'_>) -> Result<PathBuf, String> {
+pub(super) fn file(raw: &Raw<'_>) -> Result<PathBuf, String> {
     let want = "an absolute path such as \"/etc/smtp-director/file\"";
     let text = text(raw, want)?;
     if text.starts_with('/') && !text.contains('\0') {
@@ -342,197 +406,4 @@ fn recipient(raw: &Raw<'_>) -> Result<String, String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use checks::Kind;
-    use checks::smtp::Dialect;
-
-    use super::super::lower;
-    use super::*;
-    use crate::config::{Config, Diagnostic};
-
-    /// A farm whose virtual has these lines.
-    fn farm(top: &str, lines: &str) -> Result<Config, Vec<Diagnostic>> {
-        let real = "[[virtual.real]]\naddress = \"10.0.0.11-10.0.0.12\"\n";
-        lower(
-            &format!("{top}\n[[virtual]]\naddress = \"192.0.2.25:25\"\n{lines}\n{real}"),
-            &[],
-            "d.example.com",
-        )
-    }
-
-    fn specs(top: &str, lines: &str) -> Vec<SmtpSpec> {
-        let config = farm(top, lines).unwrap_or_else(|problems| panic!("{lines}\n{problems:#?}"));
-        let kinds = config.virtuals[0].reals.iter().map(|real| real.check.clone().unwrap().spec.kind);
-        kinds.map(|kind| if let Kind::Smtp(spec) = kind { spec } else { panic!("{kind:?}") }).collect()
-    }
-
-    fn problem(lines: &str) -> Vec<String> {
-        let problems = farm("", lines).err().unwrap_or_default();
-        problems.into_iter().map(|problem| problem.message).collect()
-    }
-
-    #[test]
-    fn without_a_word_of_it_a_check_has_no_more_steps() {
-        let spec = specs("", "").remove(0);
-        assert_eq!(spec, SmtpSpec { ehlo_name: "d.example.com".into(), ..SmtpSpec::default() });
-    }
-
-    #[test]
-    fn every_step_can_be_written() {
-        let digits = "AB:".repeat(31) + "cd";
-        let lines = format!(
-            "check = {{ type = \"lmtp\", banner = \"^220 m\", banner_name = \"m.example\", require = [\"SIZE 5\", \"dsn\"], \
-             proxy_header = \"v2-local\", \
-             tls = {{ mode = \"implicit\", verify = \"pinned\", name = \"m.example\", pins = [\"{digits}\"], min_version = \"1.3\", timeout = \"1s\" }}, \
-             auth = {{ file = \"/a\", mechanism = \"login\", timeout = \"2s\" }}, \
-             mail = {{ from = \"a@b\", accept = \"c@d\", refuse = \"e@f\", timeout = \"3s\" }}, \
-             data = {{ from = \"\", to = \"g@h\", timeout = \"4s\" }} }}"
-        );
-        let spec = specs("", &lines).remove(0);
-        let mut pin = [0xab; 32];
-        pin[31] = 0xcd;
-        let second = Duration::from_secs(1);
-        assert_eq!(
-            spec,
-            SmtpSpec {
-                dialect: Dialect::Lmtp,
-                ehlo_name: "d.example.com".into(),
-                proxy: Some(ProxyHeader::Local),
-                banner: Some(Pattern::new("^220 m").unwrap()),
-                banner_name: Some("m.example".into()),
-                require: vec![Requirement::Size(5), Requirement::Keyword("DSN".into())],
-                tls: Some(Box::new(TlsSpec {
-                    mode: TlsMode::Implicit,
-                    minimum: TlsVersion::V13,
-                    verify: Verify::Pinned(vec![pin]),
-                    name: Some("m.example".into()),
-                    timeout: second,
-                    ..TlsSpec::default()
-                })),
-                auth: Some(Box::new(AuthSpec {
-                    file: "/a".into(),
-                    mechanism: Some(Mechanism::Login),
-                    over: AuthOver::Tls,
-                    timeout: 2 * second,
-                })),
-                mail: Some(Box::new(MailSpec {
-                    from: "a@b".into(),
-                    accept: Some("c@d".into()),
-                    refuse: Some("e@f".into()),
-                    timeout: 3 * second,
-                })),
-                data: Some(Box::new(DataSpec { from: String::new(), to: "g@h".into(), timeout: 4 * second })),
-                ..SmtpSpec::default()
-            }
-        );
-    }
-
-    #[test]
-    fn nested_tables_are_laid_over_each_other_key_by_key() {
-        let top = "check.tls = { mode = \"required\", ca_file = \"/ca\" }\ncheck.mail = { accept = \"a@b\", refuse = \"c@d\" }";
-        let lines = "check.tls = { name = \"m.example\", verify = \"name\" }\ncheck.mail.accept = \"e@f\"";
-        for spec in specs(top, lines) {
-            let tls = spec.tls.unwrap();
-            assert_eq!(
-                (tls.mode, &tls.verify, tls.name.as_deref()),
-                (TlsMode::Required, &Verify::Name, Some("m.example"))
-            );
-            assert_eq!(tls.ca_file, PathBuf::from("/ca"));
-            let mail = spec.mail.unwrap();
-            assert_eq!((mail.accept.as_deref(), mail.refuse.as_deref()), (Some("e@f"), Some("c@d")));
-        }
-        assert!(specs(top, "check.tls.mode = \"off\"").iter().all(|spec| spec.tls.is_none()));
-    }
-
-    #[test]
-    fn every_mistake_is_named() {
-        for (lines, expected) in [
-            ("check.banner = \"(\"", "banner: \"(\" is no regular expression: unclosed group"),
-            (
-                "check.banner_name = \"a b\"",
-                "banner_name: \"a b\" is not a host name; a host name such as \"mail.example.com\"",
-            ),
-            (
-                "check.require = [\"SIZE x\"]",
-                "require: \"SIZE x\" is not a capability such as \"STARTTLS\", \"SIZE 10240000\" or \"AUTH PLAIN LOGIN\"",
-            ),
-            (
-                "check.proxy_header = \"v3\"",
-                "proxy_header: \"v3\" is unknown; \"v1\", \"v2\" or \"v2-local\"; did you mean \"v1\"?",
-            ),
-            (
-                "check.tls = \"required\"",
-                "tls: \"required\" is a string; a table of \"mode\", \"verify\", \"name\", \"pins\", \"ca_file\", \"min_version\", \"timeout\"",
-            ),
-            ("check.tls = { verify = \"none\" }", "tls: mode is missing; mode = \"required\", for example"),
-            (
-                "check.tls = { mode = \"on\" }",
-                "mode: \"on\" is unknown; \"off\", \"opportunistic\", \"required\" or \"implicit\"",
-            ),
-            (
-                "check.tls = { mode = \"required\", mod = 1 }",
-                "mod: unknown key in tls; did you mean \"mode\"?",
-            ),
-            ("check.tls = { mode = \"required\", pins = [] }", "pins: is for verify = \"pinned\" only"),
-            (
-                "check.tls = { mode = \"required\", verify = \"pinned\" }",
-                "tls: verify = \"pinned\" needs pins = [\"…\"]; see openssl x509 -fingerprint -sha256",
-            ),
-            (
-                "check.tls = { mode = \"required\", verify = \"pinned\", pins = [\"ab\"] }",
-                "pins: \"ab\" is not the SHA-256 of a certificate or of its public key, 64 hexadecimal digits",
-            ),
-            (
-                "check.tls = { mode = \"required\", verify = \"none\", ca_file = \"/a\" }",
-                "ca_file: is not looked at with verify = \"none\"",
-            ),
-            (
-                "check.tls = { mode = \"required\", ca_file = \"a\" }",
-                "ca_file: \"a\" is not an absolute path such as \"/etc/smtp-director/file\"",
-            ),
-            (
-                "check.tls = { mode = \"required\", min_version = \"1.1\" }",
-                "min_version: \"1.1\" is unknown; \"1.2\" or \"1.3\"; did you mean \"1.2\"?",
-            ),
-            (
-                "check.auth = { file = \"/a\" }",
-                "auth: a password is not said without TLS; write tls = { mode = \"required\" }, or auth.without_tls = true",
-            ),
-            ("check.auth = { without_tls = true }", "auth: file is missing; it holds one line user:password"),
-            (
-                "check.mail = { from = \"a@b\" }",
-                "mail: accept is missing: a recipient of the farm, such as \"postmaster@example.com\"",
-            ),
-            (
-                "check.mail = { accept = \"a@b> X\" }",
-                "accept: \"a@b> X\" is not an address such as \"postmaster@example.com\"",
-            ),
-            (
-                "check.mail = { from = \"a\", accept = \"a@b\" }",
-                "from: \"a\" is not an address such as \"check@example.com\", or \"\" for the null sender",
-            ),
-            (
-                "check.data = { from = \"a@b\" }",
-                "data: to is missing: a recipient whose mail the farm discards",
-            ),
-            (
-                "check = { type = \"connect\", mail = { accept = \"a@b\" } }",
-                "mail: is for checks of type \"smtp\" and \"lmtp\" only",
-            ),
-        ] {
-            assert_eq!(problem(lines), [expected], "{lines}");
-        }
-        // A password may be overheard where somebody says so.
-        assert!(problem("check.auth = { file = \"/a\", without_tls = true }").is_empty());
-        assert!(problem("check.auth.file = \"/a\"\ncheck.tls.mode = \"opportunistic\"").is_empty());
-    }
-
-    #[test]
-    fn servers_of_one_table_share_what_is_prepared_for_it() {
-        // All caches are equal; only their addresses tell whether they are one.
-        let specs = specs("", "check.tls.mode = \"required\"");
-        let shown: Vec<_> = specs.iter().map(|spec| spec.tls.as_ref().unwrap().prepared.clone()).collect();
-        assert!(shown[0].is_same(&shown[1]));
-        assert!(!shown[0].is_same(&TlsSpec::default().prepared));
-    }
-}
+mod tests;

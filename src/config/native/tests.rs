@@ -72,8 +72,8 @@ fn four_lines_are_a_farm_with_every_default() {
     assert_eq!((one.drain, one.proxy.idle), (Duration::from_secs(600), Duration::from_secs(900)));
     let [real] = &one.reals[..] else { panic!() };
     assert_eq!(real.id.to_string(), "10.0.0.11:25");
-    assert_eq!((real.settings.forward, real.settings.weight.0), (Forward::Gate, 1));
-    let plan = real.check.clone().unwrap();
+    assert_eq!((real.settings.forward, real.settings.weight.0), (Forward::Gate, 100));
+    let plan = real.checks[0].clone();
     assert_eq!((plan.interval, plan.retry), (Duration::from_secs(10), Duration::from_secs(2)));
     assert_eq!((plan.fall, plan.rise), (3, 2));
     assert_eq!(plan.spec.target, real.id.0);
@@ -159,7 +159,7 @@ check = { type = "on" }
     let gue = Tunnel::Gue { port: 6080, checksum: TunnelChecksum::Csum };
     assert_eq!(mx.reals[0].settings.forward, Forward::Ipip(gue));
     assert_eq!((mx.reals[2].settings.weight.0, mx.reals[2].settings.lower_threshold), (10, 50));
-    let plan = mx.reals[1].check.clone().unwrap();
+    let plan = mx.reals[1].checks[0].clone();
     assert_eq!(plan.spec.target.to_string(), "[2001:db8::12]:2525");
     assert_eq!((plan.spec.kind.name(), plan.fall, plan.interval.as_secs()), ("connect", 4, 5));
     let gre = Tunnel::Gre { checksum: TunnelChecksum::None };
@@ -167,7 +167,7 @@ check = { type = "on" }
     assert_eq!(mx.reals[3].settings.weight.0, 0);
     assert_eq!(mark.id, VirtualId::Fwmark { mark: 7, family: Family::V6 });
     assert_eq!((mark.name.as_str(), mark.reals[0].id.0.port()), ("fwmark-7-ipv6", 0));
-    assert_eq!(mark.reals[0].check, None);
+    assert_eq!(mark.reals[0].checks, []);
 }
 
 /// What the `config` crate's own doors would take: each of these is a number, a boolean or a string to them.
@@ -203,7 +203,7 @@ fn nothing_is_coerced() {
         ),
         (
             virtual_with("check = 5"),
-            "4:9 check: 5 is a number; a table of \"type\", \"port\", \"ehlo_name\", \"interval\", \"retry\", \"fall\", \"rise\", \"deadline\", \"connect_timeout\", \"banner_timeout\", \"ehlo_timeout\", \"quit_timeout\", \"banner\", \"banner_name\", \"require\", \"proxy_header\", \"tls\", \"auth\", \"mail\", \"data\"",
+            "4:9 check: 5 is a number; a table of \"type\", \"port\", \"ehlo_name\", \"interval\", \"retry\", \"fall\", \"rise\", \"deadline\", \"connect_timeout\", \"banner_timeout\", \"ehlo_timeout\", \"quit_timeout\", \"banner\", \"banner_name\", \"require\", \"proxy_header\", \"tls\", \"auth\", \"mail\", \"data\", \"verdict\", \"connects_between\", \"request\", \"receive\", \"host\", \"method\", \"database\", \"secret_file\", \"command\"",
         ),
         (virtual_with("check.fall = [1]"), "4:14 fall: this is a list; a whole number from 1 to 100"),
         (virtual_with("protocol = {}"), "4:12 protocol: this is a table; \"tcp\" or \"udp\""),
@@ -302,8 +302,8 @@ fn a_word_is_one_of_a_list() {
             "4:18 proxy_protocol: \"v3\" is unknown; \"v1\" or \"v2\"; did you mean \"v1\"?",
         ),
         (
-            virtual_with("check.type = \"http\""),
-            "4:14 type: \"http\" is unknown; \"smtp\", \"lmtp\", \"connect\" or \"on\"",
+            virtual_with("check.type = \"htttp\""),
+            "4:14 type: \"htttp\" is unknown; \"smtp\", \"submission\", \"smtps\", \"lmtp\", \"http\", \"https\", \"http_proxy\", \"pop\", \"pops\", \"imap\", \"imaps\", \"nntp\", \"ftp\", \"ldap\", \"ldaps\", \"dns\", \"mysql\", \"pgsql\", \"sip\", \"radius\", \"simpletcp\", \"oracle\", \"connect\", \"ping\", \"external\", \"on\" or \"off\"; did you mean \"http\"?",
         ),
         (
             virtual_with("scheduler = \"sh\"\nscheduler_flags = [\"fallback\", \"ports\"]"),
@@ -335,7 +335,7 @@ fn an_unknown_key_is_answered_with_the_known_one() {
         (real_with("address = \"10.0.0.11\"\nwieght = 1"), "6:1 wieght: unknown key in [[virtual.real]]; did you mean \"weight\"?"),
         (real_with("address = \"10.0.0.11\"\nscheduler = 1"), "6:1 scheduler: unknown key in [[virtual.real]]; it belongs to [[virtual]]"),
         (text("wieght = 1", "address = \"192.0.2.25:25\"", "address = \"10.0.0.11\""), "1:1 wieght: unknown key in the top level; did you mean \"weight\" of [[virtual]] or [[virtual.real]]?"),
-        (virtual_with("\"x.y\" = 1"), "4:1 x.y: unknown key in [[virtual]]; known are name, address, fwmark, family, protocol, scheduler, scheduler_flags, one_packet, forward, tunnel, persistence, netmask, quiescent, drain, fallback, proxy_protocol, idle, weight, check, real"),
+        (virtual_with("\"x.y\" = 1"), "4:1 x.y: unknown key in [[virtual]]; known are name, address, fwmark, family, protocol, scheduler, scheduler_flags, one_packet, forward, tunnel, persistence, netmask, quiescent, drain, floor, fallback, proxy_protocol, idle, weight, check, real"),
         (text("\"a[0].b\" = 1", "address = \"192.0.2.25:25\"", "address = \"10.0.0.11\""), "1:1 a[0].b: unknown key in the top level; known are dataplane, http, log, log_format, autoreload, on_exit, resync, check, virtual"),
         ("[virtal]\naddress = \"192.0.2.25:25\"\n[[virtual]]\naddress = \"192.0.2.25:25\"\nreal = [{ address = \"10.0.0.11\" }]".into(), "1:2 virtal: unknown key in the top level; did you mean \"virtual\"?"),
         (virtual_with("check.intervall = \"5s\""), "4:7 intervall: unknown key in check; did you mean \"interval\"?"),
@@ -585,9 +585,9 @@ fn a_check_begins_as_the_sessions_of_the_proxy_do() {
     use checks::smtp::ProxyHeader;
     let header = |text: &str| {
         let virtuals = farm(text).virtuals;
-        match &virtuals[0].reals[0].check.as_ref().unwrap().spec.kind {
+        match &virtuals[0].reals[0].checks[0].spec.kind {
             Kind::Smtp(spec) => spec.proxy,
-            Kind::Connect => panic!("smtp is the default"),
+            other => panic!("smtp is the default: {other:?}"),
         }
     };
     assert_eq!(header(&virtual_with("")), None);
@@ -709,7 +709,7 @@ fn a_check_uses_only_what_its_type_knows() {
     each_has(&[
         (
             virtual_with("check = { type = \"connect\", ehlo_name = \"a\" }"),
-            "4:29 ehlo_name: is for checks of type \"smtp\" and \"lmtp\" only",
+            "4:29 ehlo_name: is for checks of type \"smtp\", \"submission\", \"smtps\" and \"lmtp\" only",
         ),
         (
             virtual_with("check = { type = \"on\", fall = 2 }"),
@@ -717,7 +717,7 @@ fn a_check_uses_only_what_its_type_knows() {
         ),
         (
             udp(""),
-            "2:1 check: a udp virtual needs check = { type = \"connect\" } (a TCP connection) or { type = \"on\" } (not checked)",
+            "2:1 check: a udp virtual needs a type of check: \"dns\", \"radius\", \"sip\", \"ping\", \"external\", \"connect\" (a TCP connection) or \"on\" (not checked)",
         ),
         (
             udp("check.type = \"smtp\""),
@@ -733,7 +733,7 @@ fn a_check_uses_only_what_its_type_knows() {
     // A deadline longer than the interval delays the next check.
     farm(&virtual_with("check = { interval = \"1s\", deadline = \"1m\" }"));
     let config = farm(&udp("check.type = \"connect\""));
-    assert_eq!(config.virtuals[0].reals[0].check.as_ref().unwrap().spec.kind.name(), "connect");
+    assert_eq!(config.virtuals[0].reals[0].checks[0].spec.kind.name(), "connect");
     assert!(matches!(config.virtuals[0].id, VirtualId::Address { protocol: Protocol::Udp, .. }));
 }
 

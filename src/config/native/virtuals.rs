@@ -20,6 +20,10 @@ use crate::model::{
 
 const DAY: Duration = Duration::from_secs(86_400);
 const SECOND: Duration = Duration::from_secs(1);
+/// Of a server that has none of its own: a part of it is a number too, and a percentage.
+const WEIGHT: u32 = 100;
+/// Percent of the base weight that stays in service whatever soft reasons there are.
+const FLOOR: u32 = 50;
 
 /// A virtual, and where its identity and its name stand.
 pub(super) struct Lowered {
@@ -39,6 +43,7 @@ pub(super) fn lower<'a>(fields: &Fields<'_>, farm: &'a Farm<'a>) -> Option<Lower
     refuse_of_dataplane(fields, &protocol, &settings.scheduler, farm.dataplane);
     let called = fields.read("name", name);
     let quiescent = fields.read("quiescent", boolean).or(true);
+    let floor = fields.read("floor", |raw| whole(raw, 0..=100)).or(FLOOR);
     let drain = fields.read("drain", |raw| duration(raw, Duration::ZERO..=DAY)).or(Duration::from_secs(600));
 
     let mut service = Service {
@@ -46,7 +51,7 @@ pub(super) fn lower<'a>(fields: &Fields<'_>, farm: &'a Farm<'a>) -> Option<Lower
         place: fields.place.clone(),
         id,
         route: Route::read(fields, None),
-        weight: fields.read("weight", |raw| whole(raw, 0..=Weight::MAX_CONFIGURED)).or(1),
+        weight: fields.read("weight", |raw| whole(raw, 0..=Weight::MAX_CONFIGURED)).or(WEIGHT),
         check: CheckLayer::read(fields.table("check", &CHECK).as_ref(), &farm.check)
             .expecting(proxy.protocol),
         servers: BTreeMap::new(),
@@ -70,6 +75,7 @@ pub(super) fn lower<'a>(fields: &Fields<'_>, farm: &'a Farm<'a>) -> Option<Lower
             settings,
             quiescent,
             drain,
+            floor: u8::try_from(floor).unwrap_or(100),
             fallback,
             proxy,
             reals,

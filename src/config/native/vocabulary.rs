@@ -31,6 +31,7 @@ pub(super) static VIRTUAL: Scope = Scope {
         "netmask",
         "quiescent",
         "drain",
+        "floor",
         "fallback",
         "proxy_protocol",
         "idle",
@@ -66,14 +67,26 @@ pub(super) static CHECK: Scope = Scope {
         "auth",
         "mail",
         "data",
+        "verdict",
+        "connects_between",
+        "request",
+        "receive",
+        "host",
+        "method",
+        "database",
+        "secret_file",
+        "command",
     ],
 };
-pub(super) static TLS: Scope =
-    Scope { title: "tls", keys: &["mode", "verify", "name", "pins", "ca_file", "min_version", "timeout"] };
+pub(super) static TLS: Scope = Scope {
+    title: "tls",
+    keys: &["mode", "verify", "name", "pins", "ca_file", "min_version", "warn_days", "interval", "timeout"],
+};
 pub(super) static AUTH: Scope =
     Scope { title: "auth", keys: &["file", "mechanism", "without_tls", "timeout"] };
-pub(super) static MAIL: Scope = Scope { title: "mail", keys: &["from", "accept", "refuse", "timeout"] };
-pub(super) static DATA: Scope = Scope { title: "data", keys: &["from", "to", "timeout"] };
+pub(super) static MAIL: Scope =
+    Scope { title: "mail", keys: &["from", "accept", "refuse", "interval", "timeout"] };
+pub(super) static DATA: Scope = Scope { title: "data", keys: &["from", "to", "interval", "timeout"] };
 pub(super) static TUNNEL: Scope = Scope { title: "tunnel", keys: &["type", "port", "checksum"] };
 pub(super) static FALLBACK: Scope = Scope { title: "fallback", keys: &["address", "forward"] };
 

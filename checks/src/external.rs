@@ -1,0 +1,173 @@
+//! EDGE: a command of the administrator is asked.
+//!
+//! Owns [`ExternalSpec`], the process group of the command and its end. Refuses to know what the command does. Fails at
+//! the stage `command`; a command that cannot be started is a failure of the director.
+//!
+//! The arguments are those of ldirectord's `checkcommand`: address and port of the virtual (a firewall mark and an empty
+//! word below a mark), address and port of the real server.
+#![expect(clippy::disallowed_methods, reason = "EDGE: a command has a deadline and is measured")]
+
+use std::net::SocketAddr;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::smtp::reply::printable;
+use crate::{Failure, Outcome, Reason, Stage, StageReport};
+
+/// Most bytes of output that are kept; the rest is read and forgotten, so that the command does not wait for us.
+const MAX_OUTPUT: usize = 4096;
+/// How long a command that was told to end may take before it is killed.
+const GRACE: Duration = Duration::from_secs(2);
+/// How long what a command left in its pipes may take to arrive: somebody it left behind may hold them open.
+const LINGER: Duration = Duration::from_millis(50);
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// A command to ask.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ExternalSpec {
+    /// An absolute path.
+    pub command: PathBuf,
+    /// The address of the virtual, or its firewall mark.
+    pub service: String,
+    /// The port of the virtual; `None` for a firewall mark.
+    pub service_port: Option<u16>,
+}
+
+/// Runs the command once, at the latest until `deadline`. One that is still running then is told to end (TERM), and
+/// killed a little later, behind our back.
+pub(crate) async fn ask(
+    (spec, server): (&ExternalSpec, SocketAddr),
+    deadline: Instant,
+    outcome: &mut Outcome,
+) -> Result<(), Failure> {
+    let start = Instant::now();
+    let mut running = Running::start(spec, server).map_err(|error| {
+        let text = format!("{}: {error}", spec.command.display());
+        failed(Reason::Local, None, printable(text.as_bytes()))
+    })?;
+    let mut output = Vec::new();
+    let status = match timeout_at(deadline, running.end(&mut output)).await {
+        Ok(status) => status.map_err(|error| failed(Reason::Local, None, error.to_string()))?,
+        Err(_) => {
+            running.abandon();
+            return Err(failed(Reason::Timeout, None, first_line(&output)));
+        }
+    };
+    let said = first_line(&output);
+    let code = match (status.code(), status.signal()) {
+        (Some(0), _) => {
+            let took = start.elapsed();
+            let sent = printable(spec.command.as_os_str().as_encoded_bytes());
+            let received = vec![said];
+            outcome.stages.push(StageReport { stage: Stage::Command, took, code: Some(0), sent, received });
+            return Ok(());
+        }
+        (Some(code), _) => code,
+        // As a shell says it.
+        (None, signal) => 128 + signal.unwrap_or(0),
+    };
+    let said = if said.is_empty() { status.to_string() } else { said };
+    Err(failed(Reason::Failed, u16::try_from(code).ok(), said))
+}
+
+/// A command and all that it started. Dropped, it is killed.
+struct Running {
+    child: Child,
+    /// `None` once the command has ended: its number may be somebody else's by then.
+    group: Option<Pid>,
+}
+
+impl Running {
+    fn start(spec: &ExternalSpec, server: SocketAddr) -> std::io::Result<Self> {
+        // Otherwise the command would inherit CAP_NET_ADMIN from a service that has it as an ambient capability. Only the
+        // exec of a child looks at this set; what we may do ourselves does not change.
+        let _ = rustix::thread::clear_ambient_capability_set();
+        let child = Command::new(&spec.command)
+            .arg(&spec.service)
+            .arg(spec.service_port.map_or(String::new(), |port| port.to_string()))
+            .arg(server.ip().to_string())
+            .arg(server.port().to_string())
+            .env_clear()
+            .env("PATH", PATH)
+            .env("LC_ALL", "C")
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .spawn()?;
+        let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        Ok(Self { child, group })
+    }
+
+    /// Waits for the end, and keeps the beginning of what is said until then.
+    async fn end(&mut self, output: &mut Vec<u8>) -> std::io::Result<ExitStatus> {
+        let (mut out, mut err) = (self.child.stdout.take(), self.child.stderr.take());
+        let mut errors = Vec::new();
+        let ended = {
+            let both = async {
+                tokio::join!(keep(out.as_mut(), output), keep(err.as_mut(), &mut errors));
+            };
+            let mut both = std::pin::pin!(both);
+            tokio::select! {
+                // Nobody holds the pipes: the end is near.
+                () = &mut both => self.child.wait().await,
+                ended = self.child.wait() => {
+                    let _ = timeout(LINGER, both).await;
+                    ended
+                }
+            }
+        };
+        self.group = None;
+        output.extend_from_slice(&errors);
+        ended
+    }
+
+    /// Tells the group to end, and makes sure of it later.
+    fn abandon(self) {
+        self.signal(Signal::TERM);
+        // Not until it has ended: once it is waited for, the number of its group may be somebody else's.
+        tokio::spawn(async move {
+            tokio::time::sleep(GRACE).await;
+            drop(self);
+        });
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(group) = self.group {
+            let _ = kill_process_group(group, signal);
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.signal(Signal::KILL);
+    }
+}
+
+/// Reads to the end and keeps the beginning.
+async fn keep(pipe: Option<&mut (impl AsyncRead + Unpin)>, output: &mut Vec<u8>) {
+    let Some(pipe) = pipe else { return };
+    let mut buffer = vec![0; MAX_OUTPUT];
+    while let Ok(length @ 1..) = pipe.read(&mut buffer).await {
+        let room = MAX_OUTPUT.saturating_sub(output.len()).min(length);
+        output.extend_from_slice(buffer.get(..room).unwrap_or_default());
+    }
+}
+
+fn first_line(output: &[u8]) -> String {
+    let mut lines = output.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii);
+    printable(lines.find(|line| !line.is_empty()).unwrap_or_default())
+}
+
+fn failed(reason: Reason, code: Option<u16>, text: String) -> Failure {
+    Failure { stage: Stage::Command, reason, code, text }
+}
