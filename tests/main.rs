@@ -13,4 +13,6 @@ mod postfix;
 mod probe;
 mod proxy;
 mod scratch;
+#[cfg(test)]
+mod simulation;
 mod sink;

@@ -19,6 +19,7 @@ use checks::{CheckSpec, Outcome};
 
 use crate::model::{RealId, RealSettings, VirtualId, VirtualSettings};
 use crate::verdict::{Verdict, Verdicts};
+use crate::weight::law::LawConfig;
 
 /// Where metrics and status are served unless the configuration says otherwise.
 pub const DEFAULT_HTTP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9625);
@@ -117,6 +118,8 @@ pub struct VirtualConfig {
     pub drain: Duration,
     /// Percent of the base weight that soft reasons leave in service at least; 0 to 100.
     pub floor: u8,
+    /// How load decides weights; `None` leaves them to the checks.
+    pub law: Option<LawConfig>,
     /// Who serves while no real server can; never checked.
     pub fallback: Option<(RealId, RealSettings)>,
     /// What only the proxy dataplane can do.

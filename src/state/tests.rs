@@ -62,6 +62,7 @@ fn farm(reals: &[u8]) -> Config {
             quiescent: true,
             drain: 60 * SECOND,
             floor: 50,
+            law: None,
             fallback: None,
             proxy: ProxyOptions { protocol: None, idle: SECOND },
             reals: reals.collect(),

@@ -105,7 +105,8 @@ pub fn slow_start(since: Duration, whole: Duration) -> f64 {
 /// How far something that takes `time` to change has come after `passed`, both in seconds: 0 to 1.
 #[must_use]
 pub fn progress(passed: f64, time: f64) -> f64 {
-    if time > 0.0 { (1.0 - (-passed.max(0.0) / time).exp()).clamp(0.0, 1.0) } else { 1.0 }
+    let left = if time > 0.0 { (-passed.max(0.0) / time).exp() } else { 0.0 };
+    if left.is_nan() { 1.0 } else { (1.0 - left).clamp(0.0, 1.0) }
 }
 
 /// The next part to write, given the one that was written and the one that is wanted.

@@ -24,9 +24,9 @@ pub fn scale(law: Option<&LawConfig>, bases: &[Weight]) -> u32 {
     let weights = || bases.iter().map(|base| base.0).filter(|base| *base > 0);
     let (Some(least), Some(most)) = (weights().min(), weights().max()) else { return 1 };
     let fits = |scale: &u32| most.saturating_mul(*scale) <= Weight::MAX_CONFIGURED;
-    let mut scales = [100, 10, 1].into_iter().filter(fits);
-    let largest = scales.next().unwrap_or(1);
-    scales.filter(|scale| least.saturating_mul(*scale) >= enough).last().unwrap_or(largest)
+    let gives_enough = |scale: &u32| least.saturating_mul(*scale) >= enough;
+    let fitting = || [1, 10, 100].into_iter().filter(fits);
+    fitting().find(gives_enough).or(fitting().next_back()).unwrap_or(1)
 }
 
 /// The weight of a server: its base, scaled, and of that the parts that checks and load leave; 0 only of 0.

@@ -15,7 +15,7 @@ const MOST_RATE: f64 = 1e6;
 /// Longest wait that is believed.
 const MOST_WAIT: Duration = Duration::from_secs(10 * 366 * 86_400);
 /// A count that is not greater than the spread of its chance by this factor is no backlog.
-const CHANCE: f64 = 2.0;
+const CHANCE: f64 = 2.5;
 /// Fewer messages than this say nothing of how many are deferred.
 const FEW: f64 = 10.0;
 

@@ -38,7 +38,7 @@ fn scenarios() -> Vec<(&'static str, Scenario)> {
     vec![
         (
             "4 servers, 75 % load, one at 35 % for 50 min; no chance",
-            Scenario { chance: Chance::None, delivery: 0.0, ..Scenario::of(4).first_at(0.35) },
+            Scenario { chance: Chance::None, delivery: 0, ..Scenario::of(4).first_at(0.35) },
         ),
         ("the same with chance", Scenario::of(4).first_at(0.35)),
         ("the same under wlc", Scenario { spread: Spread::Wlc, ..Scenario::of(4).first_at(0.35) }),

@@ -57,7 +57,7 @@ pub(crate) struct Scenario {
     /// What arrives, as a part of all capacity.
     pub(crate) load: f64,
     /// Seconds that a delivery takes.
-    pub(crate) delivery: f64,
+    pub(crate) delivery: usize,
     pub(crate) seconds: u64,
     pub(crate) interval: u64,
     /// Seconds that a report is under way.
@@ -80,7 +80,7 @@ impl Scenario {
         Self {
             capacity: vec![50.0; servers],
             load: 0.75,
-            delivery: 2.0,
+            delivery: 2,
             seconds: 5_400,
             interval: 10,
             late: 0,
@@ -132,6 +132,8 @@ struct Server {
     /// Connections of the last 120 s, and their sum.
     closed: VecDeque<f64>,
     inactive: f64,
+    /// What is being delivered, by the second in which that began; and what left in this second.
+    delivering: VecDeque<f64>,
     left: f64,
 }
 
@@ -158,14 +160,14 @@ pub(crate) fn run(scenario: &Scenario, law: &mut dyn Weigher, seed: u64) -> Cour
                 shares[index]
             };
             server.second(second, share, able);
+            server.deliver(scenario.delivery);
             let deferred = (scenario.defers)(index, second) * server.left;
             server.done += server.left - deferred;
             server.deferred += deferred;
             let wait = if capacity > 0.0 { (server.queue / capacity).min(3_600.0) } else { 3_600.0 };
             course.waits.push((wait, share));
             if is_tick(second) {
-                let in_delivery = by_chance(server.left * scenario.delivery, scenario.chance, &mut rng);
-                let report = server.report(second, in_delivery);
+                let report = server.report(second);
                 under_way.extend(
                     (scenario.report)(index, second, report).map(|r| (second + scenario.late, index, r)),
                 );
@@ -200,18 +202,24 @@ impl Server {
         }
         self.queue += share;
         self.arrived += share;
-        self.left = self.queue.min(able);
-        self.queue -= self.left;
+        let begun = self.queue.min(able);
+        self.queue -= begun;
+        self.delivering.push_back(begun);
         self.history.push_back((second, self.arrived));
         let gone = self.arrived - self.queue;
         while self.history.pop_front_if(|(_, arrived)| *arrived <= gone).is_some() {}
     }
 
+    fn deliver(&mut self, delivery: usize) {
+        self.left =
+            if self.delivering.len() > delivery { self.delivering.pop_front().unwrap_or(0.0) } else { 0.0 };
+    }
+
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counts of messages")]
-    fn report(&self, second: u64, in_delivery: f64) -> Report {
+    fn report(&self, second: u64) -> Report {
         Report {
             taken: second,
-            work: (self.queue + in_delivery).round() as u64,
+            work: (self.queue + self.delivering.iter().sum::<f64>()).round() as u64,
             deferred: self.deferred as u64,
             done: self.done as u64,
             waiting: self.history.front().map_or(0, |(arrived, _)| second - arrived),

@@ -9,6 +9,8 @@ use crate::config::diagnostic::Lines;
 use crate::model::{
     Family, Forward, Granularity, Protocol, Scheduler, SchedulerFlags, Tunnel, TunnelChecksum, VirtualId,
 };
+use crate::weight::curve::Band;
+use crate::weight::law::Steps;
 
 const HOST: &str = "director.example.com";
 
@@ -87,6 +89,88 @@ fn four_lines_are_a_farm_with_every_default() {
         [smtp.banner_timeout, smtp.ehlo_timeout, smtp.quit_timeout].map(|time| time.as_secs()),
         [8, 5, 2]
     );
+}
+
+#[test]
+fn load_decides_weights_where_the_file_says_so() {
+    let law = |lines: &str| farm(&virtual_with(lines)).virtuals.remove(0).law;
+    let band = |full_at, floor_at| Band {
+        full_at: Duration::from_millis(full_at),
+        floor_at: Duration::from_millis(floor_at),
+    };
+    assert_eq!(law(""), None);
+    assert_eq!(law("slow_start = \"0s\""), None);
+    let by_queue = law("queue = {}").unwrap();
+    let queue = by_queue.queue.unwrap();
+    assert_eq!((queue.band, queue.interval), (band(10_000, 60_000), Duration::from_secs(10)));
+    assert_eq!((by_queue.latency, by_queue.slow_start), (None, Duration::from_secs(120)));
+    assert_eq!((by_queue.steps, by_queue.floor), (Steps::Fine, 50));
+    let all = law(concat!(
+        "queue = { full_at = \"2s\", floor_at = \"8s\", interval = \"2s\" }\nlatency = { floor_at = \"2s\" }\n",
+        "slow_start = \"30s\"\nscheduler = \"mh\"\nfloor = 75"
+    ))
+    .unwrap();
+    let queue = all.queue.unwrap();
+    assert_eq!((queue.band, queue.interval), (band(2_000, 8_000), Duration::from_secs(2)));
+    assert_eq!((all.latency, all.slow_start), (Some(band(500, 2_000)), Duration::from_secs(30)));
+    assert_eq!((all.steps, all.floor), (Steps::Coarse, 75));
+    let only_slow_start = law("slow_start = \"1m\"").unwrap();
+    assert_eq!((only_slow_start.queue, only_slow_start.latency), (None, None));
+}
+
+#[test]
+fn a_law_that_would_swing_or_do_nothing_is_refused() {
+    each_has(&[
+        (
+            virtual_with("queue = { floor_at = \"30s\" }"),
+            "4:9 queue: weights would swing: from full_at to floor_at are 20s, and a change shows only after an interval \
+             of 10s; at least 3 intervals, so floor_at = \"40s\" or a shorter interval",
+        ),
+        (
+            virtual_with("queue = { interval = \"30s\" }"),
+            "4:9 queue: weights would swing: from full_at to floor_at are 50s, and a change shows only after an interval \
+             of 30s; at least 3 intervals, so floor_at = \"100s\" or a shorter interval",
+        ),
+        (
+            virtual_with("queue = { full_at = \"2m\" }"),
+            "4:11 full_at: full_at, here 2m, is where weight begins to go; floor_at, here 1m, has to be more",
+        ),
+        (
+            virtual_with("latency = { full_at = \"1s\", floor_at = \"1s\" }"),
+            "4:29 floor_at: full_at, here 1s, is where weight begins to go; floor_at, here 1s, has to be more",
+        ),
+        (
+            virtual_with("queue = \"10s\""),
+            "4:9 queue: \"10s\" is a string; a table of \"full_at\", \"floor_at\", \"interval\"",
+        ),
+        (
+            virtual_with("queue = { full_at = 10 }"),
+            "4:21 full_at: 10 has no unit; write \"10s\" for seconds, from 1s to 1d",
+        ),
+        (
+            virtual_with("queue = { interval = \"100ms\" }"),
+            "4:22 interval: \"100ms\" is out of range; a time from 1s to 10m",
+        ),
+        (
+            virtual_with("latency = { interval = \"1s\" }"),
+            "4:13 interval: unknown key in latency; it belongs to check or tls or mail or data or queue",
+        ),
+        (
+            virtual_with("scheduler = \"rr\"\nqueue = {}"),
+            "5:1 queue: scheduler \"rr\" looks at no weight; \"wlc\", \"wrr\", \"sed\", \"twos\" and \"mh\" share by weight",
+        ),
+        (
+            virtual_with("scheduler = \"fo\"\nslow_start = \"1m\""),
+            "5:1 slow_start: scheduler \"fo\" sends all to the highest weight, so that a small change would move all mail; \
+             \"wlc\", \"wrr\", \"sed\", \"twos\" and \"mh\" share by weight",
+        ),
+    ]);
+    let useless = ["rr", "lc", "dh", "nq", "sh", "fo", "ovf", "lblc", "lblcr"];
+    for scheduler in Scheduler::KNOWN {
+        let name = scheduler.name();
+        let found = problems(&virtual_with(&format!("scheduler = \"{name}\"\nqueue = {{}}")));
+        assert_eq!(found.len(), usize::from(useless.contains(&name)), "{name}: {found:?}");
+    }
 }
 
 #[test]
@@ -335,7 +419,7 @@ fn an_unknown_key_is_answered_with_the_known_one() {
         (real_with("address = \"10.0.0.11\"\nwieght = 1"), "6:1 wieght: unknown key in [[virtual.real]]; did you mean \"weight\"?"),
         (real_with("address = \"10.0.0.11\"\nscheduler = 1"), "6:1 scheduler: unknown key in [[virtual.real]]; it belongs to [[virtual]]"),
         (text("wieght = 1", "address = \"192.0.2.25:25\"", "address = \"10.0.0.11\""), "1:1 wieght: unknown key in the top level; did you mean \"weight\" of [[virtual]] or [[virtual.real]]?"),
-        (virtual_with("\"x.y\" = 1"), "4:1 x.y: unknown key in [[virtual]]; known are name, address, fwmark, family, protocol, scheduler, scheduler_flags, one_packet, forward, tunnel, persistence, netmask, quiescent, drain, floor, fallback, proxy_protocol, idle, weight, check, real"),
+        (virtual_with("\"x.y\" = 1"), "4:1 x.y: unknown key in [[virtual]]; known are name, address, fwmark, family, protocol, scheduler, scheduler_flags, one_packet, forward, tunnel, persistence, netmask, quiescent, drain, floor, fallback, proxy_protocol, idle, weight, queue, latency, slow_start, check, real"),
         (text("\"a[0].b\" = 1", "address = \"192.0.2.25:25\"", "address = \"10.0.0.11\""), "1:1 a[0].b: unknown key in the top level; known are dataplane, http, log, log_format, autoreload, on_exit, resync, check, virtual"),
         ("[virtal]\naddress = \"192.0.2.25:25\"\n[[virtual]]\naddress = \"192.0.2.25:25\"\nreal = [{ address = \"10.0.0.11\" }]".into(), "1:2 virtal: unknown key in the top level; did you mean \"virtual\"?"),
         (virtual_with("check.intervall = \"5s\""), "4:7 intervall: unknown key in check; did you mean \"interval\"?"),

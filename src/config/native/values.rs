@@ -109,7 +109,7 @@ pub(super) fn seconds(raw: &Raw<'_>, range: RangeInclusive<Duration>) -> Result<
 }
 
 /// A time in its largest unit.
-fn show(time: Duration) -> String {
+pub(super) fn show(time: Duration) -> String {
     let seconds = time.as_secs();
     match seconds {
         0 if time.is_zero() => "0s".into(),

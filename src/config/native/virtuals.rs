@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::Farm;
 use super::check::CheckLayer;
 use super::fields::{Fields, Raw, Setting};
+use super::law;
 use super::reals::{Route, Service};
 use super::values::{boolean, duration, name, seconds, socket_address, text, whole, word};
 use super::vocabulary::{CHECK, REAL};
@@ -44,6 +45,8 @@ pub(super) fn lower<'a>(fields: &Fields<'_>, farm: &'a Farm<'a>) -> Option<Lower
     let called = fields.read("name", name);
     let quiescent = fields.read("quiescent", boolean).or(true);
     let floor = fields.read("floor", |raw| whole(raw, 0..=100)).or(FLOOR);
+    let floor = u8::try_from(floor).unwrap_or(100);
+    let law = law::read(fields, &settings.scheduler, floor);
     let drain = fields.read("drain", |raw| duration(raw, Duration::ZERO..=DAY)).or(Duration::from_secs(600));
 
     let mut service = Service {
@@ -75,7 +78,8 @@ pub(super) fn lower<'a>(fields: &Fields<'_>, farm: &'a Farm<'a>) -> Option<Lower
             settings,
             quiescent,
             drain,
-            floor: u8::try_from(floor).unwrap_or(100),
+            floor,
+            law,
             fallback,
             proxy,
             reals,

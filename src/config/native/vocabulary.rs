@@ -36,6 +36,9 @@ pub(super) static VIRTUAL: Scope = Scope {
         "proxy_protocol",
         "idle",
         "weight",
+        "queue",
+        "latency",
+        "slow_start",
         "check",
         "real",
     ],
@@ -89,9 +92,12 @@ pub(super) static MAIL: Scope =
 pub(super) static DATA: Scope = Scope { title: "data", keys: &["from", "to", "interval", "timeout"] };
 pub(super) static TUNNEL: Scope = Scope { title: "tunnel", keys: &["type", "port", "checksum"] };
 pub(super) static FALLBACK: Scope = Scope { title: "fallback", keys: &["address", "forward"] };
+pub(super) static QUEUE: Scope = Scope { title: "queue", keys: &["full_at", "floor_at", "interval"] };
+pub(super) static LATENCY: Scope = Scope { title: "latency", keys: &["full_at", "floor_at"] };
 
 /// Where a key that is unknown in one table may belong.
-static SCOPES: [&Scope; 10] = [&TOP, &VIRTUAL, &REAL, &CHECK, &TUNNEL, &FALLBACK, &TLS, &AUTH, &MAIL, &DATA];
+static SCOPES: [&Scope; 12] =
+    [&TOP, &VIRTUAL, &REAL, &CHECK, &TUNNEL, &FALLBACK, &TLS, &AUTH, &MAIL, &DATA, &QUEUE, &LATENCY];
 
 /// `"a", "b"`.
 pub(super) fn quoted(words: &[&str]) -> String {
