@@ -115,3 +115,55 @@ impl Parts {
         format!(" ({}{farm})", facts.join(", "))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_cause_is_told_in_one_line() {
+        let part = |percent: f64| Percent::nearest(percent / 100.0);
+        #[expect(clippy::disallowed_methods, reason = "any instant will do")]
+        let well = Parts {
+            check: Some(Percent::ALL),
+            work: Some(412),
+            ..Parts::of(&Track::default(), Instant::now())
+        };
+        let slow = Parts { queue: Some(0.31), wait: Some((46.4, 1.6)), factor: part(31.0), ..well.clone() };
+        for (parts, weight, expected) in [
+            (well.clone(), 100, "100 of 100"),
+            (Parts { check: None, ..well.clone() }, 0, "0 of 100: its checks take it out"),
+            (Parts { check: Some(part(50.0)), ..well.clone() }, 50, "50 of 100: check 50%"),
+            (slow.clone(), 31, "31 of 100: queue 31% (412 messages, 46 s; the farm 2 s)"),
+            (
+                Parts { stalled: Some(Duration::from_secs(90)), ..slow.clone() },
+                31,
+                "31 of 100: queue 31% (412 messages, nothing leaves since 90 s; the farm 2 s)",
+            ),
+            (
+                Parts { latency: Some(0.4), banner: Some((3.21, 0.04)), factor: part(40.0), ..well.clone() },
+                40,
+                "40 of 100: latency 40% (banner 3.2 s; the farm 0.0 s)",
+            ),
+            (
+                Parts { slow_start: Some(0.25), factor: part(25.0), ..well.clone() },
+                25,
+                "25 of 100: slow start 25%",
+            ),
+            (
+                Parts { delivered: Some(0.02), factor: part(10.0), ..well.clone() },
+                10,
+                "10 of 100: defers 98% of its mail, others do not",
+            ),
+            (Parts { factor: part(60.0), ..well.clone() }, 60, "60 of 100: comes back"),
+            (
+                Parts { held: true, lifted: true, ..slow },
+                31,
+                "31 of 100: queue 31% (412 messages, 46 s; the farm 2 s), no report of its queue, the last one \
+                 counts, more than that, for the floor",
+            ),
+        ] {
+            assert_eq!(parts.why(Weight(100), Weight(weight)), expected);
+        }
+    }
+}

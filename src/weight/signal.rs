@@ -148,3 +148,120 @@ impl Track {
 fn count(messages: u64) -> f64 {
     messages as f64
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const TIME: f64 = 20.0;
+    const LEAST_RATE: f64 = 0.2;
+
+    fn start() -> Instant {
+        #[expect(clippy::disallowed_methods, reason = "any instant will do as the start")]
+        Instant::now()
+    }
+
+    /// A report every ten seconds of this work and this many done since the start.
+    fn after(reports: &[(u64, u64)]) -> Track {
+        let (mut track, start) = (Track::default(), start());
+        for (tick, (work, done)) in reports.iter().enumerate() {
+            let taken = start + Duration::from_secs(10) * u32::try_from(tick).unwrap();
+            let queue =
+                Queue { taken, work: *work, deferred: None, done: Some(*done), rate: None, waiting: None };
+            track.absorb(taken, &queue, TIME);
+        }
+        track
+    }
+
+    fn wait(track: &Track) -> f64 {
+        track.reading(TIME, LEAST_RATE).unwrap().wait
+    }
+
+    #[test]
+    fn a_backlog_is_the_time_to_empty_it() {
+        let steady: Vec<_> = (0..20).map(|tick| (400, tick * 100)).collect();
+        // Of 400 some may be chance.
+        assert!((30.0..40.0).contains(&wait(&after(&steady))), "{}", wait(&after(&steady)));
+        assert_eq!(after(&steady).stalled_since(), None);
+        assert!(wait(&after(&[(0, 0), (0, 0), (0, 0)])) < 1e-9, "nothing comes, nothing waits");
+        assert!(wait(&after(&[(1, 0), (1, 1), (1, 2)])) < 1e-9, "one message is no backlog");
+    }
+
+    #[test]
+    fn a_queue_that_nothing_leaves_waits_as_long_as_that_lasts() {
+        let stuck: Vec<_> = (0..20).map(|_| (3, 700)).collect();
+        assert!((wait(&after(&stuck)) - 190.0).abs() < 1e-6, "{}", wait(&after(&stuck)));
+        let mut moves = stuck.clone();
+        moves.push((3, 701));
+        assert!(wait(&after(&moves)) < 1e-9, "one has left");
+        let mut emptied = stuck;
+        emptied.push((0, 700));
+        assert!(wait(&after(&emptied)) < 1e-9, "by whatever way, none is left");
+    }
+
+    #[test]
+    fn a_counter_that_begins_anew_is_no_rate() {
+        let mut reports: Vec<_> = (0..20).map(|tick| (400, tick * 100)).collect();
+        let before = wait(&after(&reports));
+        reports.push((400, 5));
+        assert!((wait(&after(&reports)) - before).abs() < 1e-6);
+        reports.push((400, 105));
+        assert!((wait(&after(&reports)) - before).abs() < before / 10.0);
+    }
+
+    #[test]
+    fn without_a_rate_the_age_counts_and_grows_no_faster_than_time() {
+        let (mut track, start) = (Track::default(), start());
+        for (tick, (age, expected)) in [(5, 0.0), (15, 10.0), (9_000, 20.0), (4, 4.0)].into_iter().enumerate()
+        {
+            let taken = start + Duration::from_secs(10) * u32::try_from(tick).unwrap();
+            let waiting = Some(Duration::from_secs(age));
+            let queue = Queue { taken, work: 9, deferred: None, done: None, rate: None, waiting };
+            track.absorb(taken, &queue, TIME);
+            assert!((wait(&track) - expected).abs() < 1e-6, "{age}: {}", wait(&track));
+        }
+        let blank = Queue { waiting: None, ..track.last.unwrap() };
+        let mut unknown = Track::default();
+        unknown.absorb(start + TIME_OF_ALL, &blank, TIME);
+        assert_eq!(unknown.reading(TIME, LEAST_RATE), None, "not known, and not empty");
+    }
+
+    const TIME_OF_ALL: Duration = Duration::from_secs(3_600);
+
+    prop_compose! {
+        fn queues()(
+            at in 0u64..10_000, work: u64, deferred: Option<u64>, done: Option<u64>, rate: Option<f64>,
+            waiting: Option<u64>, small: bool,
+        ) -> (u64, Queue) {
+            let cut = |count: u64| if small { count % 1_000 } else { count };
+            (at, Queue {
+                taken: start(),
+                work: cut(work),
+                deferred: deferred.map(cut),
+                done: done.map(cut),
+                rate,
+                waiting: waiting.map(Duration::from_secs),
+            })
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_reported_what_is_read_is_a_number(
+            reports in proptest::collection::vec(queues(), 0..20), time in 0.01..1e6f64,
+        ) {
+            let (mut track, start) = (Track::default(), start());
+            for (at, queue) in reports {
+                let taken = start + Duration::from_millis(at);
+                track.absorb(start + Duration::from_secs(5), &Queue { taken, ..queue }, time);
+                if let Some(Reading { wait, growth, delivered }) = track.reading(time, LEAST_RATE) {
+                    prop_assert!(wait.is_finite() && wait >= 0.0, "{wait}");
+                    prop_assert!(growth.is_finite(), "{growth}");
+                    prop_assert!(delivered.is_none_or(|part| (0.0..=1.0).contains(&part)), "{delivered:?}");
+                }
+            }
+        }
+    }
+}
