@@ -317,11 +317,7 @@ impl Server {
     fn hear(&mut self, now: Instant, input: &Input, config: &LawConfig) {
         self.serves = match (input.check, self.serves) {
             (None, _) => None,
-            (Some(_), None) => {
-                // It begins anew, and its first weight is no step from the one before.
-                self.said = Percent::nearest(slow_start(Duration::ZERO, config.slow_start));
-                Some(Some(now))
-            }
+            (Some(_), None) => Some(Some(now)),
             (Some(_), known) => known,
         };
         if let Some((law, queue)) = config.queue.as_ref().zip(input.queue.as_ref()) {

@@ -15,7 +15,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 const SECOND: Duration = Duration::from_secs(1);
 const MILLISECOND: Duration = Duration::from_millis(1);
 
-/// A band of fewer intervals than this swings: `tests/simulation` looks for the bound.
+/// A band of fewer intervals than this swings: `tests/simulation.rs` tries it.
 const LEAST_INTERVALS: u32 = 3;
 
 /// What a virtual says of load; `None` where it says nothing. `floor` is its own.
