@@ -1,6 +1,6 @@
 //! The weight law: from what is known of the servers of a virtual to their shares of new connections.
 //!
-//! Owns [`weigh`]. Refuses to know tables, checks and clocks; time is an argument. Cannot fail.
+//! Owns [`weigh`]; `weight/` owns the soft factor that load decides. Refuses to know tables, checks and clocks; time is an argument. Cannot fail.
 //!
 //! A server that cannot be connected to gets nothing: a client that is sent there is lost to it. One that can be
 //! connected to but does not serve as it should (it is slow, it refuses) may suffer from what all suffer from, a
@@ -8,6 +8,12 @@
 //! So such **soft** reasons have a floor: together they never leave less than a set share of the base weight in
 //! service, never nothing, and take out one server at a time. Who stays in by this is **held**, and so is who is down
 //! only because the director reaches nobody.
+
+pub mod curve;
+pub mod law;
+pub mod parts;
+pub mod resolution;
+pub mod signal;
 
 use std::time::{Duration, Instant};
 

@@ -16,4 +16,6 @@ mod proxy;
 mod queue;
 mod scratch;
 mod services;
+#[cfg(test)]
+mod simulation;
 mod sink;
