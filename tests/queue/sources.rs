@@ -28,7 +28,7 @@ fn all_sources_agree(name: &str, ids: &str) {
     runtime.block_on(instance.send(5));
     instance.await_queue("deferred", 5);
     // Ages must differ from 0 and from each other to mean something.
-    wait_until(super::LIMIT, "three seconds", || oldest(&instance, &["deferred"]) >= 3);
+    wait_until(super::LIMIT, "five seconds", || oldest(&instance, &["deferred"]) >= 5);
     runtime.block_on(instance.send(2));
     instance.await_queue("deferred", 7);
     // Another attempt touches every file, which makes none younger.
@@ -49,7 +49,9 @@ fn all_sources_agree(name: &str, ids: &str) {
             "{word}"
         );
         let age = found.oldest_deferred.unwrap();
-        assert!(age.abs_diff(expected) <= 1, "{word}: {age}, postqueue says {expected}");
+        // An id is as old as its file, which a slow machine makes a second after the mail was announced; both are cut to
+        // whole seconds, and one is asked after the other.
+        assert!(age.abs_diff(expected) <= 2, "{word}: {age}, postqueue says {expected}");
         assert_eq!((found.oldest, found.waiting, found.ages_exact), (Some(0), Some(0), Some(true)), "{word}");
     }
 }

@@ -1,5 +1,4 @@
-//! A datagram that answers a question of DNS, SIP or RADIUS, or does not: no panic, all that is kept printable, nothing
-//! believed that is not signed.
+//! A datagram that answers a question of DNS, SIP or RADIUS, or does not: no panic, all that is kept printable.
 #![no_main]
 
 use checks::Transport;
@@ -10,17 +9,15 @@ use checks::sip::{Options, SipSpec};
 use checks::smtp::MAX_TEXT;
 use libfuzzer_sys::fuzz_target;
 
-fn hear(ask: &impl Ask, bytes: &[u8]) -> bool {
+fn hear(ask: &impl Ask, bytes: &[u8]) {
     let printable = |text: &str| {
         assert!(text.len() <= MAX_TEXT && !text.chars().any(char::is_control), "{text:?}");
     };
     match ask.hear(bytes) {
-        Heard::Foreign(_) => return false,
-        Heard::Wait | Heard::Truncated => {}
+        Heard::Foreign(_) | Heard::Wait | Heard::Truncated => {}
         Heard::Answer(Ok(passed)) => passed.received.iter().for_each(|line| printable(line)),
         Heard::Answer(Err(trouble)) => printable(&trouble.text),
     }
-    true
 }
 
 fuzz_target!(|data: &[u8]| {
@@ -28,7 +25,8 @@ fuzz_target!(|data: &[u8]| {
     match choice & 7 {
         0 => {
             let request = Request::new("secret".to_owned(), None, [0x61; 17]).unwrap();
-            assert!(!hear(&request, bytes), "nobody guesses a signature");
+            // A fuzzer sees what is compared, and signs what it makes.
+            hear(&request, bytes);
         }
         1 => {
             let spec = SipSpec { transport: Transport::Udp, ..SipSpec::default() };
