@@ -155,12 +155,11 @@ impl<D: Dataplane> Director<D> {
 
     /// Takes a report in; true when the table may have to change.
     fn learn(&mut self, report: Report) -> bool {
-        name::count_check(&report.plan, &report.outcome);
         let plan = Arc::clone(&report.plan);
         let Some(known) = self.state.finding(&plan) else {
             return false; // its server was removed while it was asked
         };
-        notices::tell_check(&names(&self.state, &plan), known, &report);
+        notices::tell_check(|| names(&self.state, &plan), known, &report);
         let Report { finding, transition, .. } = report;
         let matters = transition.is_some()
             || finding.state == health::State::Unknown

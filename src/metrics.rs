@@ -10,7 +10,10 @@ use std::time::Duration;
 
 use ahash::AHashMap;
 use checks::Outcome;
-use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics::{
+    Counter, Histogram, Label, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge,
+    histogram,
+};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use metrics_util::MetricKindMask;
 
@@ -171,20 +174,46 @@ fn whole(seconds: i64) -> f64 {
     seconds as f64
 }
 
-/// Counts one check.
-pub fn count_check(plan: &CheckPlan, outcome: &Outcome) {
-    let target = plan.spec.target.to_string();
-    let (check, tier) = (plan.spec.kind.name(), plan.tier.name());
-    let (stage, reason) = match &outcome.verdict {
-        Ok(()) => (outcome.stages.last().map_or("", |report| report.stage.name()), "ok"),
-        Err(failure) => (failure.stage.name(), failure.reason.name()),
-    };
-    counter!(
-        CHECKS, "target" => target.clone(), "check" => check, "tier" => tier, "stage" => stage, "reason" => reason
-    )
-    .increment(1);
-    let took = outcome.took.as_secs_f64();
-    histogram!(CHECK_SECONDS, "target" => target, "check" => check, "tier" => tier).record(took);
+/// The counters of one check. To find a series by its labels costs more than to read a reply: they are found once.
+#[derive(Debug)]
+pub struct Meter {
+    labels: Vec<Label>,
+    seconds: Histogram,
+    /// The series of the last outcome; the next one is most often the same.
+    last: Option<([&'static str; 2], Counter)>,
+}
+
+impl Meter {
+    /// Nothing is counted yet.
+    #[must_use]
+    pub fn new(plan: &CheckPlan) -> Self {
+        let labels = vec![
+            Label::new("target", plan.spec.target.to_string()),
+            Label::from_static_parts("check", plan.spec.kind.name()),
+            Label::from_static_parts("tier", plan.tier.name()),
+        ];
+        Self { seconds: histogram!(CHECK_SECONDS, labels.clone()), labels, last: None }
+    }
+
+    /// Counts one check.
+    pub fn count(&mut self, outcome: &Outcome) {
+        let ended = match &outcome.verdict {
+            Ok(()) => [outcome.stages.last().map_or("", |report| report.stage.name()), "ok"],
+            Err(failure) => [failure.stage.name(), failure.reason.name()],
+        };
+        let (_, counter) = match self.last.take() {
+            Some(last) if last.0 == ended => self.last.insert(last),
+            _ => {
+                let [stage, reason] = ended;
+                let mut labels = self.labels.clone();
+                labels.push(Label::from_static_parts("stage", stage));
+                labels.push(Label::from_static_parts("reason", reason));
+                self.last.insert((ended, counter!(CHECKS, labels)))
+            }
+        };
+        counter.increment(1);
+        self.seconds.record(outcome.took.as_secs_f64());
+    }
 }
 
 /// Counts one change of the table, by its kind.

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::cadence::{Cadence, Depth};
 use crate::config::CheckPlan;
 use crate::health::{Health, Rules, State, Transition};
+use crate::metrics::Meter;
 use crate::state::Finding;
 
 /// Checks that begin together begin this far apart, or closer when the interval has no room for all.
@@ -79,6 +80,7 @@ async fn probe(
     let mut health = Health::default();
     let mut finding = Finding::default();
     let mut cadence = Cadence::new(plan.connects_between);
+    let mut meter = Meter::new(&plan);
     let mut next = first;
     loop {
         tokio::select! {
@@ -94,6 +96,7 @@ async fn probe(
             }
         };
         let now = start + outcome.took;
+        meter.count(&outcome);
         let rules = Rules { fall: plan.fall, rise: plan.rise, verdicts: &plan.verdicts };
         let transition = health.observe(now, &outcome, rules);
         cadence.made(outcome.verdict.is_ok() && health.state() == State::Up && !health.is_confirming());

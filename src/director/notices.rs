@@ -108,7 +108,8 @@ impl Notices {
 }
 
 /// Says what one outcome shows for the first time, whatever the state.
-pub(super) fn tell_check(of: &str, known: &Finding, report: &Report) {
+/// `of` names the virtuals of the server.
+pub(super) fn tell_check(of: impl Fn() -> String, known: &Finding, report: &Report) {
     let Report { plan, outcome, finding, transition, .. } = report;
     let target = plan.spec.target;
     let failure = outcome.verdict.as_ref().err();
@@ -116,10 +117,14 @@ pub(super) fn tell_check(of: &str, known: &Finding, report: &Report) {
     match failure {
         None => debug!(%target, tier = plan.tier.name(), took = ?outcome.took, "check passed"),
         Some(failure) if failure.reason == Reason::Local && is_new(failure) => {
-            warn!("real server {target} of {of} cannot be asked, its state stays {}: {failure}", known.state);
+            warn!(
+                "real server {target} of {} cannot be asked, its state stays {}: {failure}",
+                of(),
+                known.state
+            );
         }
         Some(failure) if finding.state == health::State::Up && plan.calls_up(outcome) && is_new(failure) => {
-            warn!("real server {target} of {of} is up all the same: {failure}");
+            warn!("real server {target} of {} is up all the same: {failure}", of());
         }
         Some(failure) => {
             debug!(%target, tier = plan.tier.name(), took = ?outcome.took, "check failed: {failure}");
@@ -130,8 +135,9 @@ pub(super) fn tell_check(of: &str, known: &Finding, report: &Report) {
         let report = outcome.stages.iter().find(|report| report.stage == Stage::Banner);
         let seconds = report.map_or(0.0, |report| report.took.as_secs_f64());
         warn!(
-            "real server {target} of {of} holds back the end of its banner for {seconds:.1} s: a postscreen that does not \
-             know this director. Allow-list it there with postscreen_access_list"
+            "real server {target} of {} holds back the end of its banner for {seconds:.1} s: a postscreen that does not \
+             know this director. Allow-list it there with postscreen_access_list",
+            of()
         );
     }
     if let Some(days) = finding.days_left
@@ -139,9 +145,9 @@ pub(super) fn tell_check(of: &str, known: &Finding, report: &Report) {
         && known.days_left != Some(days)
     {
         match days {
-            ..0 => warn!("the certificate of real server {target} of {of} has expired"),
-            0 => warn!("the certificate of real server {target} of {of} expires within a day"),
-            _ => warn!("the certificate of real server {target} of {of} expires in {days} days"),
+            ..0 => warn!("the certificate of real server {target} of {} has expired", of()),
+            0 => warn!("the certificate of real server {target} of {} expires within a day", of()),
+            _ => warn!("the certificate of real server {target} of {} expires in {days} days", of()),
         }
     }
 }

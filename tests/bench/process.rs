@@ -19,6 +19,17 @@ pub(crate) fn user_and_system(pid: u32) -> [Duration; 2] {
     })
 }
 
+/// Time on a processor so far, of all threads that still run; as exact as the kernel's clock.
+pub(crate) fn ran(pid: u32) -> Duration {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("task");
+    let times = threads.map(|thread| {
+        let text = fs::read_to_string(thread.expect("thread").path().join("schedstat")).expect("schedstat");
+        let nanos = text.split(' ').next().expect("three numbers").parse().expect("nanoseconds");
+        Duration::from_nanos(nanos)
+    });
+    times.sum()
+}
+
 /// A process and all below it.
 pub(crate) fn tree(root: u32) -> Vec<u32> {
     let mut parents = Vec::new();

@@ -98,8 +98,12 @@ pub fn capabilities(reply: &Reply) -> Vec<String> {
         if !is_keyword(keyword) {
             continue;
         }
-        let capability = format!("{} {}", keyword.to_ascii_uppercase(), rest.trim());
-        let capability = capability.trim_end().to_owned();
+        let mut capability = keyword.to_ascii_uppercase();
+        let rest = rest.trim();
+        if !rest.is_empty() {
+            capability.push(' ');
+            capability.push_str(rest);
+        }
         if found.len() < MAX_CAPABILITIES && !found.contains(&capability) {
             found.push(capability);
         }

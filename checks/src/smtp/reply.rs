@@ -58,7 +58,8 @@ impl Splitter {
     /// # Errors
     /// [`ReplyError`] at the first byte that is wrong or too much.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<(usize, Option<Reply>), ReplyError> {
-        for (index, &byte) in bytes.iter().enumerate() {
+        let mut index = 0;
+        while let Some(&byte) = bytes.get(index) {
             // Before the push: at the cap the buffer must not double once more.
             if self.bytes.len() - self.line >= MAX_LINE
                 || self.bytes.len() >= MAX_REPLY
@@ -74,9 +75,11 @@ impl Splitter {
                 self.bytes.extend(line);
                 return Err(ReplyError::Protocol);
             }
+            index += 1;
             if byte == b'\n' && self.end_line() {
-                return Ok((index + 1, Some(self.take())));
+                return Ok((index, Some(self.take())));
             }
+            index += self.take_text(bytes.get(index..).unwrap_or_default());
         }
         Ok((bytes.len(), None))
     }
@@ -85,6 +88,20 @@ impl Splitter {
     #[must_use]
     pub fn rest(&self) -> String {
         printable(self.bytes.get(self.line..).unwrap_or_default().trim_ascii_end())
+    }
+
+    /// Takes what may be anything: the rest of a line that began well, without its end, up to the caps. Says how much.
+    fn take_text(&mut self, bytes: &[u8]) -> usize {
+        let begun = self.bytes.len() - self.line;
+        if begun < 5 || self.bytes.get(self.line + 3) == Some(&b'\r') {
+            return 0;
+        }
+        let room = (MAX_LINE - begun).min(MAX_REPLY - self.bytes.len()).min(MAX_SESSION - self.session);
+        let bytes = bytes.get(..room).unwrap_or(bytes);
+        let length = bytes.iter().position(|&byte| byte == b'\n').unwrap_or(bytes.len());
+        self.bytes.extend_from_slice(bytes.get(..length).unwrap_or_default());
+        self.session += length;
+        length
     }
 
     /// Whether `byte`, the newest of `bytes`, may stand where it does.
@@ -143,7 +160,7 @@ pub(crate) fn enhanced(line: &[u8]) -> Option<[u16; 3]> {
 pub fn printable(bytes: &[u8]) -> String {
     // What nearly all servers say.
     if bytes.len() <= MAX_TEXT && bytes.iter().all(|&byte| matches!(byte, b' '..=b'~') && byte != b'\\') {
-        return bytes.iter().map(|&byte| char::from(byte)).collect();
+        return String::from_utf8_lossy(bytes).into_owned();
     }
     let mut text = String::with_capacity(bytes.len().min(MAX_TEXT));
     for chunk in bytes.utf8_chunks() {

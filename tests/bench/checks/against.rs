@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use crate::process::{cpu, memory, tree};
+use crate::process::{memory, ran, tree, user_and_system};
 use crate::responder::Responder;
 
 const DIRECTOR: &str = env!("CARGO_BIN_EXE_smtp-director");
@@ -25,7 +25,7 @@ pub(crate) fn keepalived(reals: u16, time: Duration, rounds: usize) {
         measure(&format!("{round} smtp-director"), director, time, &mut responder);
         let keepalived = start(
             Command::new("keepalived")
-                .args(["--dont-fork", "--check", "--log-console", "--pid", &pid, "--checkers_pid", &checkers])
+                .args(["--dont-fork", "--check", "--no-syslog", "--pid", &pid, "--checkers_pid", &checkers])
                 .arg("--use-file")
                 .arg(&theirs),
         );
@@ -43,16 +43,18 @@ fn start(command: &mut Command) -> Child {
 fn measure(what: &str, mut child: Child, time: Duration, responder: &mut Responder) {
     std::thread::sleep(WARM_UP);
     let pids = tree(child.id());
-    let spent = || pids.iter().copied().map(cpu).sum::<Duration>();
-    let before = (spent(), responder.finished());
+    let spent = || pids.iter().copied().map(ran).sum::<Duration>();
+    let system = || pids.iter().map(|pid| user_and_system(*pid)[1]).sum::<Duration>();
+    let before = (spent(), responder.finished(), system());
     std::thread::sleep(time);
-    let after = (spent(), responder.finished());
+    let after = (spent(), responder.finished(), system());
     let (used, checks) = (after.0 - before.0, after.1 - before.1);
     let [rss, pss] = pids.iter().map(|pid| memory(*pid)).fold([0, 0], |[a, b], [c, d]| [a + c, b + d]);
     println!(
-        "{what}: {checks} checks in {} s, {used:?} of CPU, {:.3} ms a check; {} processes, RSS {rss} KiB, PSS {pss} KiB",
+        "{what}: {checks} checks in {} s, {used:?} of CPU, {:.4} ms a check, {:.4} of them system; {} processes, RSS {rss} KiB, PSS {pss} KiB",
         time.as_secs(),
         used.as_secs_f64() * 1000.0 / checks as f64,
+        (after.2 - before.2).as_secs_f64() * 1000.0 / checks as f64,
         pids.len(),
     );
     let terminated = Command::new("kill").arg(child.id().to_string()).status().expect("kill");
