@@ -197,7 +197,7 @@ fn roots(path: &Path) -> Result<RootCertStore, String> {
 
 /// Takes any certificate, and only from who has its key: what is thought of it is decided after the handshake.
 #[derive(Debug)]
-struct TakeAny(Arc<CryptoProvider>);
+pub struct TakeAny(pub Arc<CryptoProvider>);
 
 impl ServerCertVerifier for TakeAny {
     fn verify_server_cert(

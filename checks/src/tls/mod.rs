@@ -7,6 +7,8 @@
 pub mod certificate;
 pub(crate) mod handshake;
 
+pub use handshake::TakeAny;
+
 use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
