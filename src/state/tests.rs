@@ -483,6 +483,7 @@ fn a_server_that_is_new_while_nobody_answers_does_not_end_it() {
 #[test]
 fn who_cannot_be_silent_does_not_speak_for_the_network() {
     let command = checks::external::ExternalSpec {
+        arguments: Vec::new(),
         command: "/bin/false".into(),
         service: String::new(),
         service_port: None,

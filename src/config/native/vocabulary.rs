@@ -48,6 +48,7 @@ pub(super) static CHECK: Scope = Scope {
     title: "check",
     keys: &[
         "type",
+        "address",
         "port",
         "ehlo_name",
         "interval",
@@ -75,6 +76,7 @@ pub(super) static CHECK: Scope = Scope {
         "method",
         "database",
         "secret_file",
+        "secret",
         "command",
     ],
 };
@@ -83,7 +85,7 @@ pub(super) static TLS: Scope = Scope {
     keys: &["mode", "verify", "name", "pins", "ca_file", "min_version", "warn_days", "interval", "timeout"],
 };
 pub(super) static AUTH: Scope =
-    Scope { title: "auth", keys: &["file", "mechanism", "without_tls", "timeout"] };
+    Scope { title: "auth", keys: &["file", "user", "password", "mechanism", "without_tls", "timeout"] };
 pub(super) static MAIL: Scope =
     Scope { title: "mail", keys: &["from", "accept", "refuse", "interval", "timeout"] };
 pub(super) static DATA: Scope = Scope { title: "data", keys: &["from", "to", "interval", "timeout"] };
