@@ -172,7 +172,7 @@ impl Service<'_> {
                 break;
             }
             let checks = self.plans(&check, target, place);
-            reals.push(RealConfig { id: RealId(target), settings, checks });
+            reals.push(RealConfig { id: RealId(target), settings, checks, off: is_off });
         }
         reals
     }

@@ -12,7 +12,24 @@ pub(super) struct Scope {
 
 pub(super) static TOP: Scope = Scope {
     title: "the top level",
-    keys: &["dataplane", "http", "log", "log_format", "autoreload", "on_exit", "resync", "check", "virtual"],
+    keys: &[
+        "dataplane",
+        "http",
+        "log",
+        "log_format",
+        "log_to",
+        "supervised",
+        "autoreload",
+        "callback",
+        "execute",
+        "maintenance_dir",
+        "readd_quiescent",
+        "on_exit",
+        "resync",
+        "alert",
+        "check",
+        "virtual",
+    ],
 };
 pub(super) static VIRTUAL: Scope = Scope {
     title: "[[virtual]]",
@@ -32,10 +49,14 @@ pub(super) static VIRTUAL: Scope = Scope {
         "quiescent",
         "drain",
         "floor",
+        "on_exit",
         "fallback",
+        "fallback_command",
+        "monitor_file",
         "proxy_protocol",
         "idle",
         "weight",
+        "alert",
         "check",
         "real",
     ],
@@ -88,12 +109,15 @@ pub(super) static AUTH: Scope =
     Scope { title: "auth", keys: &["file", "user", "password", "mechanism", "without_tls", "timeout"] };
 pub(super) static MAIL: Scope =
     Scope { title: "mail", keys: &["from", "accept", "refuse", "interval", "timeout"] };
+pub(super) static ALERT: Scope =
+    Scope { title: "alert", keys: &["to", "from", "every", "when", "smtp", "service", "comment"] };
 pub(super) static DATA: Scope = Scope { title: "data", keys: &["from", "to", "interval", "timeout"] };
 pub(super) static TUNNEL: Scope = Scope { title: "tunnel", keys: &["type", "port", "checksum"] };
 pub(super) static FALLBACK: Scope = Scope { title: "fallback", keys: &["address", "forward"] };
 
 /// Where a key that is unknown in one table may belong.
-static SCOPES: [&Scope; 10] = [&TOP, &VIRTUAL, &REAL, &CHECK, &TUNNEL, &FALLBACK, &TLS, &AUTH, &MAIL, &DATA];
+static SCOPES: [&Scope; 11] =
+    [&TOP, &VIRTUAL, &REAL, &CHECK, &TUNNEL, &FALLBACK, &TLS, &AUTH, &MAIL, &DATA, &ALERT];
 
 /// `"a", "b"`.
 pub(super) fn quoted(words: &[&str]) -> String {
