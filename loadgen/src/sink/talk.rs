@@ -145,10 +145,10 @@ fn roll(
     fault: &watch::Receiver<Option<Fault>>,
     stage: Stage,
 ) -> Option<Act> {
-    if stage == Stage::Mail
-        && let Some(Fault::RejectMail(text)) = &*fault.borrow()
-    {
-        return Some(Act::Reject(text.clone()));
+    match (stage, &*fault.borrow()) {
+        (Stage::Mail, Some(Fault::RejectMail(text))) => return Some(Act::Reject(text.clone())),
+        (Stage::Body, Some(Fault::SlowBody(time))) => return Some(Act::Delay(*time)),
+        _ => {}
     }
     let rules = shared.config.rules.iter().filter(|rule| rule.stage == stage);
     let act = rules.into_iter().find(|rule| rule.odds == ALWAYS || random.u32(..ALWAYS) < rule.odds)?;
