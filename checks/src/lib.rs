@@ -146,6 +146,8 @@ pub enum Stage {
     Echo,
     /// An external command and its exit status.
     Command,
+    /// What the agent on the mail box says of it.
+    Agent,
 }
 
 /// Why a check failed. The names are metric labels and JSON values.
@@ -191,7 +193,7 @@ pub enum Reason {
     CertificateUntrusted,
     /// The certificate is none of those that are pinned.
     CertificatePin,
-    /// The command that was asked said no, by its exit status.
+    /// The command or the agent that was asked said no.
     Failed,
     /// The director itself could not ask (no descriptors, no memory, no permission, no route (ENETUNREACH), no file): says nothing of the server.
     Local,
@@ -199,7 +201,7 @@ pub enum Reason {
 
 impl Stage {
     /// Every stage, in order.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Connect,
         Self::Tls,
         Self::Banner,
@@ -217,6 +219,7 @@ impl Stage {
         Self::Request,
         Self::Echo,
         Self::Command,
+        Self::Agent,
     ];
 
     /// The word in metrics and JSON.
@@ -240,6 +243,7 @@ impl Stage {
             Self::Request => "request",
             Self::Echo => "echo",
             Self::Command => "command",
+            Self::Agent => "agent",
         }
     }
 }

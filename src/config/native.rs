@@ -6,6 +6,7 @@
 
 mod check;
 mod fields;
+mod law;
 mod reals;
 mod services;
 mod source;

@@ -66,9 +66,15 @@ fn a_virtual(n: u8) -> VirtualConfig {
         quiescent: true,
         drain: SOON,
         floor: 50,
+        law: None,
         fallback: None,
         proxy: ProxyOptions { protocol: None, idle: SOON },
-        reals: vec![RealConfig { id: RealId(([10, 0, 1, n], 25).into()), settings, checks: vec![] }],
+        reals: vec![RealConfig {
+            id: RealId(([10, 0, 1, n], 25).into()),
+            settings,
+            checks: vec![],
+            agent: None,
+        }],
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::Farm;
 use super::check::CheckLayer;
 use super::fields::{Fields, Raw, Setting};
+use super::law;
 use super::reals::{Route, Service};
 use super::values::{boolean, duration, name, seconds, socket_address, text, whole, word};
 use super::vocabulary::{CHECK, REAL};
@@ -47,6 +48,8 @@ pub(super) fn lower<'a>(fields: &Fields<'_>, farm: &'a Farm<'a>) -> Option<Lower
     let called = fields.read("name", name);
     let quiescent = fields.read("quiescent", boolean).or(true);
     let floor = fields.read("floor", |raw| whole(raw, 0..=100)).or(FLOOR);
+    let floor = u8::try_from(floor).unwrap_or(100);
+    let (queue, law) = law::read(fields, &settings.scheduler, floor);
     let drain = fields.read("drain", |raw| duration(raw, Duration::ZERO..=DAY)).or(Duration::from_secs(600));
 
     let mut service = Service {
@@ -57,6 +60,7 @@ pub(super) fn lower<'a>(fields: &Fields<'_>, farm: &'a Farm<'a>) -> Option<Lower
         weight: fields.read("weight", |raw| whole(raw, 0..=Weight::MAX_CONFIGURED)).or(usual_weight),
         check: CheckLayer::read(fields.table("check", &CHECK).as_ref(), &farm.check)
             .expecting(proxy.protocol),
+        queue,
         servers: BTreeMap::new(),
     };
     if !fields.has("real") {
@@ -69,6 +73,9 @@ pub(super) fn lower<'a>(fields: &Fields<'_>, farm: &'a Farm<'a>) -> Option<Lower
         reals.extend(service.lower_real(&real));
     }
     let fallback = service.lower_fallback(fields);
+    if farm.dataplane != Some(DataplaneChoice::Proxy) {
+        law::refuse_slots(fields, &settings.scheduler, (law.as_ref(), &reals));
+    }
     let (id, id_place) = identity?;
     Some(Lowered {
         name_place: called.place().unwrap_or(&id_place).clone(),
@@ -78,7 +85,8 @@ pub(super) fn lower<'a>(fields: &Fields<'_>, farm: &'a Farm<'a>) -> Option<Lower
             settings,
             quiescent,
             drain,
-            floor: u8::try_from(floor).unwrap_or(100),
+            floor,
+            law,
             fallback,
             proxy,
             reals,
