@@ -36,6 +36,7 @@ pub mod poller;
 pub mod prober;
 
 pub mod http;
+pub mod log;
 pub mod metrics;
 pub mod snapshot;
 

@@ -398,7 +398,9 @@ fn wanted(config: &VirtualConfig, known: &[Known], have: Option<&Virtual>) -> Vi
         let cannot_ask = condition.failure.as_ref().is_some_and(local);
         all_asked &= condition.state != health::State::Unknown || cannot_ask;
         let weight = match *share {
-            Share::Weight(Weight::ZERO) if condition.state == health::State::Down && !config.quiescent => {
+            Share::Weight(Weight::ZERO)
+                if !config.quiescent && (real.off || condition.state == health::State::Down) =>
+            {
                 None
             }
             Share::Weight(weight) | Share::Held(weight) => Some(weight),
@@ -408,7 +410,9 @@ fn wanted(config: &VirtualConfig, known: &[Known], have: Option<&Virtual>) -> Vi
             want.reals.insert(real.id, RealSettings { weight, ..real.settings });
         }
     }
-    if let Some((fallback, settings)) = config.fallback {
+    // Where all are off it is somebody's wish that nobody serves.
+    let all_off = !config.reals.is_empty() && config.reals.iter().all(|real| real.off);
+    if let Some((fallback, settings)) = config.fallback.filter(|_| !all_off) {
         let served = want.takes_connections();
         let keep = table(&fallback).is_some_and(|settings| settings.weight.takes_connections());
         if !served && (all_asked || keep) {

@@ -34,6 +34,8 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 pub struct ExternalSpec {
     /// An absolute path.
     pub command: PathBuf,
+    /// What it is told before the four arguments.
+    pub arguments: Vec<String>,
     /// The address of the virtual, or its firewall mark.
     pub service: String,
     /// The port of the virtual; `None` for a firewall mark.
@@ -48,12 +50,13 @@ pub(crate) async fn ask(
     outcome: &mut Outcome,
 ) -> Result<(), Failure> {
     let start = Instant::now();
-    let arguments = [
+    let mut arguments = spec.arguments.clone();
+    arguments.extend([
         spec.service.clone(),
         spec.service_port.map_or(String::new(), |port| port.to_string()),
         server.ip().to_string(),
         server.port().to_string(),
-    ];
+    ]);
     let mut running = Running::start(&spec.command, &arguments).map_err(|error| {
         let text = format!("{}: {error}", spec.command.display());
         failed(Reason::Local, None, printable(text.as_bytes()))

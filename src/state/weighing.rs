@@ -84,12 +84,16 @@ impl State {
         let cut_off = self.cut_off();
         let conditions: Vec<_> =
             config.reals.iter().map(|real| self.condition_in(now, real, cut_off)).collect();
-        let member = |(real, condition): (&RealConfig, &Condition)| Member {
-            base: real.settings.weight,
-            standing: condition.standing,
+        let member = |(real, condition): (&RealConfig, &Condition)| {
+            let standing = match condition.standing {
+                // No floor: every reason is a hard one.
+                Standing::Sick(_) if config.floor.is_none() => Standing::Gone,
+                standing => standing,
+            };
+            Member { base: real.settings.weight, standing }
         };
         let members: Vec<_> = config.reals.iter().zip(&conditions).map(member).collect();
-        let shares = weigh(now, config.floor, &members);
+        let shares = weigh(now, config.floor.unwrap_or(0), &members);
         let checks: Vec<Check> =
             shares.iter().zip(&members).map(|(share, member)| share.check(member.standing)).collect();
 

@@ -176,7 +176,7 @@ impl Service<'_> {
             }
             let checks = self.plans(&check, target, place);
             let agent = queue.plan(*ip);
-            reals.push(RealConfig { id: RealId(target), settings, checks, agent });
+            reals.push(RealConfig { id: RealId(target), settings, checks, agent, off: is_off });
         }
         reals
     }
@@ -203,7 +203,7 @@ impl Service<'_> {
         }
         let port = check.port.or(target.port());
         let asked = Asked {
-            target: SocketAddr::new(target.ip(), port),
+            target: SocketAddr::new(check.address.or(target.ip()), port),
             service: self.id,
             host_name: self.farm.host_name,
         };

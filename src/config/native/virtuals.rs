@@ -6,13 +6,17 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use super::Farm;
+use config::ValueKind;
+
 use super::check::CheckLayer;
 use super::fields::{Fields, Raw, Setting};
 use super::law;
+use super::outside::{AlertLayer, command_line};
 use super::reals::{Route, Service};
+use super::steps::file;
 use super::values::{boolean, duration, name, seconds, socket_address, text, whole, word};
-use super::vocabulary::{CHECK, REAL};
+use super::vocabulary::{ALERT, CHECK, REAL};
+use super::{Farm, ON_EXITS};
 use crate::config::diagnostic::Place;
 use crate::config::{DataplaneChoice, ProxyOptions, ProxyProtocol, VirtualConfig};
 use crate::model::{
@@ -24,7 +28,7 @@ const SECOND: Duration = Duration::from_secs(1);
 /// Of a server that has none of its own: a part of it is a number too, and a percentage.
 const WEIGHT: u32 = 100;
 /// Percent of the base weight that stays in service whatever soft reasons there are.
-const FLOOR: u32 = 50;
+const FLOOR: u8 = 50;
 
 /// A virtual, and where its identity and its name stand.
 pub(super) struct Lowered {
@@ -47,10 +51,14 @@ pub(super) fn lower<'a>(fields: &Fields<'_>, farm: &'a Farm<'a>) -> Option<Lower
     refuse_of_dataplane(fields, &protocol, &settings.scheduler, farm.dataplane);
     let called = fields.read("name", name);
     let quiescent = fields.read("quiescent", boolean).or(true);
-    let floor = fields.read("floor", |raw| whole(raw, 0..=100)).or(FLOOR);
-    let floor = u8::try_from(floor).unwrap_or(100);
-    let (queue, law) = law::read(fields, &settings.scheduler, floor);
+    let floor = fields.read("floor", floor).or(Some(FLOOR));
+    let (queue, law) = law::read(fields, &settings.scheduler, floor.unwrap_or(0));
+    let on_exit = fields.read("on_exit", |raw| word(raw, &ON_EXITS)).or(farm.on_exit);
+    let command = fields.read("fallback_command", command_line);
+    let monitor_file = fields.read("monitor_file", file);
     let drain = fields.read("drain", |raw| duration(raw, Duration::ZERO..=DAY)).or(Duration::from_secs(600));
+
+    let alert = AlertLayer::read(fields.table("alert", &ALERT).as_ref(), &farm.alert).alert();
 
     let mut service = Service {
         farm,
@@ -87,7 +95,11 @@ pub(super) fn lower<'a>(fields: &Fields<'_>, farm: &'a Farm<'a>) -> Option<Lower
             drain,
             floor,
             law,
+            on_exit,
             fallback,
+            fallback_command: command.given().map(|(command, _)| command.clone()),
+            monitor_file: monitor_file.given().map(|(path, _)| path.clone()),
+            alert,
             proxy,
             reals,
         },
@@ -216,6 +228,16 @@ fn granularity(raw: &Raw<'_>, family: Family) -> Result<Granularity, String> {
         Ok(mask) if !mask.is_unspecified() => Ok(Granularity::V4(mask)),
         Ok(_) => Err(format!("{} makes all clients one; {want}", raw.shown())),
         Err(_) => Err(format!("{} is not {want}", raw.shown())),
+    }
+}
+
+/// Percent, or `"off"`.
+fn floor(raw: &Raw<'_>) -> Result<Option<u8>, String> {
+    match raw.kind {
+        ValueKind::String(text) if text == "off" => Ok(None),
+        _ => whole(raw, 0..=100)
+            .map(|percent| u8::try_from(percent).ok())
+            .map_err(|message| format!("{message}; or \"off\"")),
     }
 }
 

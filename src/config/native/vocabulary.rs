@@ -12,7 +12,24 @@ pub(super) struct Scope {
 
 pub(super) static TOP: Scope = Scope {
     title: "the top level",
-    keys: &["dataplane", "http", "log", "log_format", "autoreload", "on_exit", "resync", "check", "virtual"],
+    keys: &[
+        "dataplane",
+        "http",
+        "log",
+        "log_format",
+        "log_to",
+        "supervised",
+        "autoreload",
+        "callback",
+        "execute",
+        "maintenance_dir",
+        "readd_quiescent",
+        "on_exit",
+        "resync",
+        "alert",
+        "check",
+        "virtual",
+    ],
 };
 pub(super) static VIRTUAL: Scope = Scope {
     title: "[[virtual]]",
@@ -35,10 +52,14 @@ pub(super) static VIRTUAL: Scope = Scope {
         "queue",
         "latency",
         "slow_start",
+        "on_exit",
         "fallback",
+        "fallback_command",
+        "monitor_file",
         "proxy_protocol",
         "idle",
         "weight",
+        "alert",
         "check",
         "real",
     ],
@@ -61,6 +82,7 @@ pub(super) static CHECK: Scope = Scope {
     title: "check",
     keys: &[
         "type",
+        "address",
         "port",
         "ehlo_name",
         "interval",
@@ -88,6 +110,7 @@ pub(super) static CHECK: Scope = Scope {
         "method",
         "database",
         "secret_file",
+        "secret",
         "command",
     ],
 };
@@ -96,9 +119,11 @@ pub(super) static TLS: Scope = Scope {
     keys: &["mode", "verify", "name", "pins", "ca_file", "min_version", "warn_days", "interval", "timeout"],
 };
 pub(super) static AUTH: Scope =
-    Scope { title: "auth", keys: &["file", "mechanism", "without_tls", "timeout"] };
+    Scope { title: "auth", keys: &["file", "user", "password", "mechanism", "without_tls", "timeout"] };
 pub(super) static MAIL: Scope =
     Scope { title: "mail", keys: &["from", "accept", "refuse", "interval", "timeout"] };
+pub(super) static ALERT: Scope =
+    Scope { title: "alert", keys: &["to", "from", "every", "when", "smtp", "service", "comment"] };
 pub(super) static DATA: Scope = Scope { title: "data", keys: &["from", "to", "interval", "timeout"] };
 pub(super) static TUNNEL: Scope = Scope { title: "tunnel", keys: &["type", "port", "checksum"] };
 pub(super) static FALLBACK: Scope = Scope { title: "fallback", keys: &["address", "forward"] };
@@ -112,9 +137,9 @@ pub(super) static QUEUE_TLS: Scope =
 pub(super) static LATENCY: Scope = Scope { title: "latency", keys: &["full_at", "floor_at"] };
 
 /// Where a key that is unknown in one table may belong.
-static SCOPES: [&Scope; 13] = [
+static SCOPES: [&Scope; 14] = [
     &TOP, &VIRTUAL, &REAL, &CHECK, &TUNNEL, &FALLBACK, &TLS, &AUTH, &MAIL, &DATA, &QUEUE, &QUEUE_TLS,
-    &LATENCY,
+    &LATENCY, &ALERT,
 ];
 
 /// `"a", "b"`.
