@@ -80,6 +80,7 @@ fn farm(virtuals: &[u8]) -> Config {
         log_format: LogFormat::Text,
         autoreload: false,
         on_exit: OnExit::Keep,
+        vip: crate::vip::Vip::default(),
         resync: Duration::from_millis(20),
         virtuals: virtuals.iter().map(|n| a_virtual(*n)).collect(),
     }

@@ -12,7 +12,18 @@ pub(super) struct Scope {
 
 pub(super) static TOP: Scope = Scope {
     title: "the top level",
-    keys: &["dataplane", "http", "log", "log_format", "autoreload", "on_exit", "resync", "check", "virtual"],
+    keys: &[
+        "dataplane",
+        "http",
+        "log",
+        "log_format",
+        "autoreload",
+        "on_exit",
+        "resync",
+        "vip_marks",
+        "check",
+        "virtual",
+    ],
 };
 pub(super) static VIRTUAL: Scope = Scope {
     title: "[[virtual]]",
@@ -35,6 +46,7 @@ pub(super) static VIRTUAL: Scope = Scope {
         "fallback",
         "proxy_protocol",
         "idle",
+        "vip_check",
         "weight",
         "check",
         "real",
