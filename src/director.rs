@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, error, info, warn};
 
 use self::notices::Notices;
-use crate::config::{CheckPlan, Config, LogFormat, LogLevel, OnExit, VirtualConfig};
+use crate::config::{CheckPlan, Config, LogFormat, LogLevel, LogTarget, OnExit, VirtualConfig};
 use crate::dataplane::Dataplane;
 use crate::health;
 use crate::metrics as name;
@@ -83,10 +83,10 @@ pub struct Director<D> {
     stopping: bool,
 }
 
-type Fixed = (Option<SocketAddr>, LogLevel, LogFormat);
+type Fixed = (Option<SocketAddr>, LogLevel, LogFormat, LogTarget);
 
 fn fixed(config: &Config) -> Fixed {
-    (config.http, config.log, config.log_format)
+    (config.http, config.log, config.log_format, config.log_to.clone())
 }
 
 impl<D: Dataplane> Director<D> {
@@ -235,7 +235,9 @@ impl<D: Dataplane> Director<D> {
             return;
         }
         if fixed(&config) != self.started_with {
-            warn!("http, log and log_format change only at a start; until then those of the last start hold");
+            warn!(
+                "http, log, log_format and log_to change only at a start; until then those of the last start hold"
+            );
         }
         info!("configuration reloaded: {}", config.extent());
         self.state.reconfigure(config);

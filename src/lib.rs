@@ -34,6 +34,7 @@ pub mod director;
 pub mod prober;
 
 pub mod http;
+pub mod log;
 pub mod metrics;
 pub mod snapshot;
 

@@ -261,12 +261,16 @@ impl State {
         let (cut_off, doubt) = (self.cut_off(), self.doubt(config));
         let condition = |real| self.condition_in(real, cut_off, doubt);
         let conditions: Vec<_> = config.reals.iter().map(condition).collect();
-        let member = |(real, condition): (&RealConfig, &Condition)| Member {
-            base: real.settings.weight,
-            standing: condition.standing,
+        let member = |(real, condition): (&RealConfig, &Condition)| {
+            let standing = match condition.standing {
+                // No floor: every reason is a hard one.
+                Standing::Sick(_) if config.floor.is_none() => Standing::Gone,
+                standing => standing,
+            };
+            Member { base: real.settings.weight, standing }
         };
         let members: Vec<_> = config.reals.iter().zip(&conditions).map(member).collect();
-        weigh(now, config.floor, &members).into_iter().zip(conditions).collect()
+        weigh(now, config.floor.unwrap_or(0), &members).into_iter().zip(conditions).collect()
     }
 
     /// Since when a destination waits for its connections to end.
@@ -372,7 +376,9 @@ fn wanted(config: &VirtualConfig, known: Vec<(Share, Condition)>, have: Option<&
         let cannot_ask = condition.failure.is_some_and(|failure| failure.reason == Reason::Local);
         all_asked &= condition.state != health::State::Unknown || cannot_ask;
         let weight = match share {
-            Share::Weight(Weight::ZERO) if condition.state == health::State::Down && !config.quiescent => {
+            Share::Weight(Weight::ZERO)
+                if !config.quiescent && (real.off || condition.state == health::State::Down) =>
+            {
                 None
             }
             Share::Weight(weight) | Share::Held(weight) => Some(weight),
@@ -382,7 +388,9 @@ fn wanted(config: &VirtualConfig, known: Vec<(Share, Condition)>, have: Option<&
             want.reals.insert(real.id, RealSettings { weight, ..real.settings });
         }
     }
-    if let Some((fallback, settings)) = config.fallback {
+    // Where all are off it is somebody's wish that nobody serves.
+    let all_off = !config.reals.is_empty() && config.reals.iter().all(|real| real.off);
+    if let Some((fallback, settings)) = config.fallback.filter(|_| !all_off) {
         let served = want.takes_connections();
         let keep = table(&fallback).is_some_and(|settings| settings.weight.takes_connections());
         if !served && (all_asked || keep) {

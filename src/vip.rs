@@ -92,7 +92,7 @@ fn settings() -> VirtualSettings {
 pub fn add_probes(config: &mut VirtualConfig, vip: &mut Vip) {
     let VirtualId::Address { protocol: Protocol::Tcp, address } = config.id else { return };
     for real in &mut config.reals {
-        let RealConfig { id, settings: RealSettings { forward, .. }, checks } = real;
+        let RealConfig { id, settings: RealSettings { forward, .. }, checks, .. } = real;
         let ip = id.0.ip();
         let alike = Family::of(ip) == Family::of(address.ip());
         if !matches!(forward, Forward::Gate | Forward::Ipip(_)) || !alike {

@@ -56,7 +56,7 @@ fn line(protocol: Protocol) -> LineSpec {
 }
 
 fn login(file: std::path::PathBuf) -> Option<LoginSpec> {
-    Some(LoginSpec { file, over: AuthOver::Anything })
+    Some(LoginSpec { from: file.into(), over: AuthOver::Anything })
 }
 
 /// How a check of another port fails.

@@ -11,16 +11,17 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
-use tracing::{Level, info, warn};
+use tracing::{info, warn};
 
 use super::{Exit, Threads, read, runtime};
 use crate::config::load::load;
-use crate::config::{Config, DataplaneChoice, LogFormat, LogLevel};
+use crate::config::{Config, DataplaneChoice};
 use crate::dataplane::Dataplane as _;
 use crate::dataplane::choose::{Chosen, choose};
 use crate::dataplane::ipvs::sysctl;
 use crate::director::{Director, Event, Inbox};
 use crate::http::{self, View};
+use crate::log;
 use crate::metrics::Exporter;
 use crate::prober::Prober;
 use crate::vip::settings;
@@ -42,7 +43,7 @@ pub(super) fn run(path: &Path) -> Result<(), Exit> {
     // Before it is read: a change from now on is one to notice.
     let seen = look(path);
     let config = read(path)?;
-    log_to_stderr(&config);
+    log::start(&config, &log::instance(path));
     raise_descriptor_limit();
     let chosen = asking.block_on(choose(config.dataplane))?;
     let runtime = match chosen.0 {
@@ -58,27 +59,6 @@ fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
     // Without it the soft limit goes on to hold, and what it costs is said where it is felt.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
-}
-
-fn log_to_stderr(config: &Config) {
-    let level = match config.log {
-        LogLevel::Error => Level::ERROR,
-        LogLevel::Warn => Level::WARN,
-        LogLevel::Info => Level::INFO,
-        LogLevel::Debug => Level::DEBUG,
-        LogLevel::Trace => Level::TRACE,
-    };
-    // A log that cannot be written (a full disk, a reader that is gone) costs its lines, not the daemon: with internal
-    // errors on, the subscriber would panic for want of a place to report them.
-    let log = tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(std::io::stderr)
-        .with_target(false)
-        .log_internal_errors(false);
-    match config.log_format {
-        LogFormat::Text => log.with_ansi(false).init(),
-        LogFormat::Json => log.json().init(),
-    }
 }
 
 async fn daemon(

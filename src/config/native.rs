@@ -6,6 +6,7 @@
 
 mod check;
 mod fields;
+mod outside;
 mod reals;
 mod services;
 mod source;
@@ -26,11 +27,13 @@ use config::ValueKind;
 
 use self::check::CheckLayer;
 use self::fields::{Fields, Raw, Report};
+use self::outside::{AlertLayer, log_target};
+use self::steps::file;
 use self::values::{boolean, duration, socket_address, whole, word};
 use self::virtuals::Lowered;
-use self::vocabulary::{CHECK, TOP, VIRTUAL};
+use self::vocabulary::{ALERT, CHECK, TOP, VIRTUAL};
 use super::diagnostic::{Diagnostic, Place};
-use super::{Config, DEFAULT_HTTP, DataplaneChoice, LogFormat, LogLevel, OnExit, Tier};
+use super::{Config, DEFAULT_HTTP, DataplaneChoice, LogFormat, LogLevel, LogTarget, OnExit, Tier};
 use crate::vip::{self, Vip};
 
 pub(crate) use self::steps::parse_pin;
@@ -54,7 +57,8 @@ const LOG_LEVELS: [(&str, LogLevel); 5] = [
     ("debug", LogLevel::Debug),
     ("trace", LogLevel::Trace),
 ];
-const LOG_FORMATS: [(&str, LogFormat); 2] = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+const LOG_FORMATS: [(&str, LogFormat); 3] =
+    [("text", LogFormat::Text), ("json", LogFormat::Json), ("ldirectord", LogFormat::Ldirectord)];
 const ON_EXITS: [(&str, OnExit); 2] = [("keep", OnExit::Keep), ("remove", OnExit::Remove)];
 
 /// Reads a configuration from `text` with `variables` of the environment over it.
@@ -78,6 +82,8 @@ struct Farm<'a> {
     /// `None` where the file is wrong about it; rules keep silent.
     dataplane: Option<DataplaneChoice>,
     check: CheckLayer,
+    alert: AlertLayer,
+    on_exit: OnExit,
     host_name: &'a str,
     reals: Cell<u32>,
 }
@@ -96,10 +102,13 @@ impl Farm<'_> {
 
 fn lower_top(fields: &Fields<'_>, report: &Report<'_>, host_name: &str) -> Config {
     let dataplane = fields.read("dataplane", |raw| word(raw, &DATAPLANES));
+    let on_exit = fields.read("on_exit", |raw| word(raw, &ON_EXITS)).or(OnExit::Keep);
     let farm = Farm {
         report,
         dataplane: dataplane.known_or(DataplaneChoice::Auto),
         check: CheckLayer::read(fields.table("check", &CHECK).as_ref(), &CheckLayer::default()),
+        alert: AlertLayer::read(fields.table("alert", &ALERT).as_ref(), &AlertLayer::default()),
+        on_exit,
         host_name,
         reals: Cell::new(0),
     };
@@ -116,7 +125,13 @@ fn lower_top(fields: &Fields<'_>, report: &Report<'_>, host_name: &str) -> Confi
         log: fields.read("log", |raw| word(raw, &LOG_LEVELS)).or(LogLevel::Info),
         log_format: fields.read("log_format", |raw| word(raw, &LOG_FORMATS)).or(LogFormat::Text),
         autoreload: fields.read("autoreload", boolean).or(false),
-        on_exit: fields.read("on_exit", |raw| word(raw, &ON_EXITS)).or(OnExit::Keep),
+        log_to: fields.read("log_to", log_target).or(LogTarget::Stderr),
+        supervised: fields.read("supervised", boolean).or(false),
+        callback: fields.read("callback", file).given().map(|(path, _)| path.clone()),
+        execute: fields.list("execute", file).or(Vec::new()),
+        maintenance_dir: fields.read("maintenance_dir", file).given().map(|(path, _)| path.clone()),
+        readd_quiescent: fields.read("readd_quiescent", boolean).or(true),
+        on_exit,
         resync: fields
             .read("resync", |raw| duration(raw, Duration::from_secs(1)..=Duration::from_secs(3600)))
             .or(Duration::from_secs(30)),

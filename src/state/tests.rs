@@ -7,7 +7,7 @@ use checks::{CheckSpec, Kind, StageReport};
 
 use super::silence::TOGETHER;
 use super::*;
-use crate::config::{DataplaneChoice, LogFormat, LogLevel, OnExit, ProxyOptions, Tier};
+use crate::config::{Alert, DataplaneChoice, LogFormat, LogLevel, LogTarget, OnExit, ProxyOptions, Tier};
 use crate::model::{Forward, Protocol, Scheduler, VirtualSettings};
 use crate::reconcile::diff;
 use crate::verdict::Factor;
@@ -48,14 +48,24 @@ fn virtual_id() -> VirtualId {
 }
 
 fn farm(reals: &[u8]) -> Config {
-    let reals =
-        reals.iter().map(|n| RealConfig { id: real_id(*n), settings: settings(5), checks: vec![plan(*n)] });
+    let reals = reals.iter().map(|n| RealConfig {
+        id: real_id(*n),
+        settings: settings(5),
+        checks: vec![plan(*n)],
+        off: false,
+    });
     Config {
         dataplane: DataplaneChoice::Auto,
         http: None,
         log: LogLevel::Info,
         log_format: LogFormat::Text,
         autoreload: false,
+        log_to: LogTarget::Stderr,
+        supervised: false,
+        callback: None,
+        execute: vec![],
+        maintenance_dir: None,
+        readd_quiescent: true,
         on_exit: OnExit::Keep,
         resync: SECOND,
         vip: crate::vip::Vip::default(),
@@ -65,8 +75,12 @@ fn farm(reals: &[u8]) -> Config {
             settings: VirtualSettings::new(Scheduler::Wlc),
             quiescent: true,
             drain: 60 * SECOND,
-            floor: 50,
+            floor: Some(50),
+            on_exit: OnExit::Keep,
             fallback: None,
+            fallback_command: None,
+            monitor_file: None,
+            alert: Alert::default(),
             proxy: ProxyOptions { protocol: None, idle: SECOND },
             reals: reals.collect(),
         }],
@@ -486,6 +500,7 @@ fn a_server_that_is_new_while_nobody_answers_does_not_end_it() {
 #[test]
 fn who_cannot_be_silent_does_not_speak_for_the_network() {
     let command = checks::external::ExternalSpec {
+        arguments: Vec::new(),
         command: "/bin/false".into(),
         service: String::new(),
         service_port: None,
@@ -664,4 +679,37 @@ fn a_probe_that_was_never_possible_keeps_nobody_out() {
     let config = &play.state.config().virtuals[0];
     let condition = play.state.condition(config, &config.reals[0]);
     assert_eq!((condition.state, condition.failure.unwrap().reason), (Up, Reason::Local));
+}
+
+#[test]
+fn without_a_floor_what_all_suffer_from_takes_all_out_and_the_fallback_serves() {
+    let mut config = farm(&[1, 2]);
+    config.virtuals[0].floor = None;
+    config.virtuals[0].fallback = Some((real_id(9), settings(1)));
+    let mut play = Play::both_up(config);
+    let failure = || Some(failed(Stage::Banner, Reason::Tempfail));
+    for n in [1, 2] {
+        let finding =
+            Finding { state: Down, since: Some(play.now), failure: failure(), ..Finding::default() };
+        play.state.absorb(&plan(n), finding);
+    }
+    assert_eq!(play.step().1, "1=0 2=0 9=1", "at once, and both");
+}
+
+#[test]
+fn a_server_that_is_off_does_not_switch_on_the_fallback() {
+    for (quiescent, expected) in [(true, "1=0"), (false, "")] {
+        let mut config = farm(&[1]);
+        let one = &mut config.virtuals[0];
+        (one.quiescent, one.fallback) = (quiescent, Some((real_id(9), settings(1))));
+        one.reals = vec![RealConfig { id: real_id(1), settings: settings(0), checks: vec![], off: true }];
+        let mut play = Play::new(config.clone());
+        assert_eq!(play.step().1, expected);
+        // Beside one that is down it is no help either.
+        let down = RealConfig { id: real_id(2), settings: settings(5), checks: vec![plan(2)], off: false };
+        config.virtuals[0].reals.push(down);
+        let mut play = Play::new(config);
+        play.sees(2, Down);
+        assert!(play.step().1.ends_with("9=1"), "{quiescent}");
+    }
 }

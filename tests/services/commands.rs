@@ -24,6 +24,7 @@ fn script(folder: &Folder, text: &str) -> PathBuf {
 
 fn ask(command: &Path, deadline: Duration) -> CheckSpec {
     let kind = Kind::External(Box::new(ExternalSpec {
+        arguments: Vec::new(),
         command: command.to_owned(),
         service: "192.0.2.25".to_owned(),
         service_port: Some(25),

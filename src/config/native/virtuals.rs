@@ -6,12 +6,16 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use super::Farm;
+use config::ValueKind;
+
 use super::check::CheckLayer;
 use super::fields::{Fields, Raw, Setting};
+use super::outside::{AlertLayer, command_line};
 use super::reals::{Route, Service};
+use super::steps::file;
 use super::values::{boolean, duration, name, seconds, socket_address, text, whole, word};
-use super::vocabulary::{CHECK, REAL};
+use super::vocabulary::{ALERT, CHECK, REAL};
+use super::{Farm, ON_EXITS};
 use crate::config::diagnostic::Place;
 use crate::config::{DataplaneChoice, ProxyOptions, ProxyProtocol, VirtualConfig};
 use crate::model::{
@@ -23,7 +27,7 @@ const SECOND: Duration = Duration::from_secs(1);
 /// Of a server that has none of its own: a part of it is a number too, and a percentage.
 const WEIGHT: u32 = 100;
 /// Percent of the base weight that stays in service whatever soft reasons there are.
-const FLOOR: u32 = 50;
+const FLOOR: u8 = 50;
 
 /// A virtual, and where its identity and its name stand.
 pub(super) struct Lowered {
@@ -48,8 +52,13 @@ pub(super) fn lower<'a>(fields: &Fields<'_>, farm: &'a Farm<'a>) -> Option<Lower
     refuse_of_dataplane(fields, &protocol, &settings.scheduler, farm.dataplane);
     let called = fields.read("name", name);
     let quiescent = fields.read("quiescent", boolean).or(true);
-    let floor = fields.read("floor", |raw| whole(raw, 0..=100)).or(FLOOR);
+    let floor = fields.read("floor", floor).or(Some(FLOOR));
+    let on_exit = fields.read("on_exit", |raw| word(raw, &ON_EXITS)).or(farm.on_exit);
+    let command = fields.read("fallback_command", command_line);
+    let monitor_file = fields.read("monitor_file", file);
     let drain = fields.read("drain", |raw| duration(raw, Duration::ZERO..=DAY)).or(Duration::from_secs(600));
+
+    let alert = AlertLayer::read(fields.table("alert", &ALERT).as_ref(), &farm.alert).alert();
 
     let mut service = Service {
         farm,
@@ -81,8 +90,12 @@ pub(super) fn lower<'a>(fields: &Fields<'_>, farm: &'a Farm<'a>) -> Option<Lower
             settings,
             quiescent,
             drain,
-            floor: u8::try_from(floor).unwrap_or(100),
+            floor,
+            on_exit,
             fallback,
+            fallback_command: command.given().map(|(command, _)| command.clone()),
+            monitor_file: monitor_file.given().map(|(path, _)| path.clone()),
+            alert,
             proxy,
             reals,
         },
@@ -236,6 +249,16 @@ fn read_vip_check(
         return Some(place.clone());
     }
     None
+}
+
+/// Percent, or `"off"`.
+fn floor(raw: &Raw<'_>) -> Result<Option<u8>, String> {
+    match raw.kind {
+        ValueKind::String(text) if text == "off" => Ok(None),
+        _ => whole(raw, 0..=100)
+            .map(|percent| u8::try_from(percent).ok())
+            .map_err(|message| format!("{message}; or \"off\"")),
+    }
 }
 
 fn read_proxy(fields: &Fields<'_>) -> ProxyOptions {

@@ -17,10 +17,17 @@ pub(super) static TOP: Scope = Scope {
         "http",
         "log",
         "log_format",
+        "log_to",
+        "supervised",
         "autoreload",
+        "callback",
+        "execute",
+        "maintenance_dir",
+        "readd_quiescent",
         "on_exit",
         "resync",
         "vip_marks",
+        "alert",
         "check",
         "virtual",
     ],
@@ -43,11 +50,15 @@ pub(super) static VIRTUAL: Scope = Scope {
         "quiescent",
         "drain",
         "floor",
+        "on_exit",
         "fallback",
+        "fallback_command",
+        "monitor_file",
         "proxy_protocol",
         "idle",
         "vip_check",
         "weight",
+        "alert",
         "check",
         "real",
     ],
@@ -60,6 +71,7 @@ pub(super) static CHECK: Scope = Scope {
     title: "check",
     keys: &[
         "type",
+        "address",
         "port",
         "ehlo_name",
         "interval",
@@ -87,6 +99,7 @@ pub(super) static CHECK: Scope = Scope {
         "method",
         "database",
         "secret_file",
+        "secret",
         "command",
     ],
 };
@@ -95,15 +108,18 @@ pub(super) static TLS: Scope = Scope {
     keys: &["mode", "verify", "name", "pins", "ca_file", "min_version", "warn_days", "interval", "timeout"],
 };
 pub(super) static AUTH: Scope =
-    Scope { title: "auth", keys: &["file", "mechanism", "without_tls", "timeout"] };
+    Scope { title: "auth", keys: &["file", "user", "password", "mechanism", "without_tls", "timeout"] };
 pub(super) static MAIL: Scope =
     Scope { title: "mail", keys: &["from", "accept", "refuse", "interval", "timeout"] };
+pub(super) static ALERT: Scope =
+    Scope { title: "alert", keys: &["to", "from", "every", "when", "smtp", "service", "comment"] };
 pub(super) static DATA: Scope = Scope { title: "data", keys: &["from", "to", "interval", "timeout"] };
 pub(super) static TUNNEL: Scope = Scope { title: "tunnel", keys: &["type", "port", "checksum"] };
 pub(super) static FALLBACK: Scope = Scope { title: "fallback", keys: &["address", "forward"] };
 
 /// Where a key that is unknown in one table may belong.
-static SCOPES: [&Scope; 10] = [&TOP, &VIRTUAL, &REAL, &CHECK, &TUNNEL, &FALLBACK, &TLS, &AUTH, &MAIL, &DATA];
+static SCOPES: [&Scope; 11] =
+    [&TOP, &VIRTUAL, &REAL, &CHECK, &TUNNEL, &FALLBACK, &TLS, &AUTH, &MAIL, &DATA, &ALERT];
 
 /// `"a", "b"`.
 pub(super) fn quoted(words: &[&str]) -> String {
