@@ -28,6 +28,7 @@ pub mod weight;
 
 pub mod reconcile;
 pub mod state;
+pub mod vip;
 
 pub mod dataplane;
 

@@ -7,6 +7,7 @@
 //! fallback that is no longer needed: a destination that is in the table but not wanted gets weight 0 first
 //! and is deleted when its active connections are gone, or when the drain time has passed.
 
+mod doubt;
 mod silence;
 mod weighing;
 
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use checks::{Failure, Outcome, Reason, Stage};
 
+use self::doubt::Doubt;
 use self::silence::CutOff;
 pub use self::weighing::Known;
 use self::weighing::Scales;
@@ -129,6 +131,8 @@ pub struct State {
     excused: BTreeSet<CheckPlan>,
     /// Since when somebody answers; `None` while nobody does.
     answered: Option<Instant>,
+    /// Private services in the table that are wanted no more.
+    stale: BTreeSet<VirtualId>,
 }
 
 #[derive(Debug)]
@@ -144,6 +148,9 @@ const SETTLE: Duration = Duration::from_secs(3);
 /// `postscreen_greet_wait` is 6 s, or 2 s under stress.
 const POSTSCREEN: Duration = Duration::from_millis(1_900);
 
+/// How far what the checks of a virtual find is believed.
+type Trust = (Option<CutOff>, Doubt);
+
 impl State {
     /// Nothing is known yet.
     #[must_use]
@@ -157,6 +164,7 @@ impl State {
             retired: BTreeMap::new(),
             excused: BTreeSet::new(),
             answered: None,
+            stale: BTreeSet::new(),
         };
         state.findings = state.fresh_findings();
         state.heard = state.fresh_heard();
@@ -183,7 +191,13 @@ impl State {
     /// The virtuals that are ours to change.
     #[must_use]
     pub fn owned(&self) -> BTreeSet<VirtualId> {
-        self.config.virtuals.iter().map(|v| v.id).chain(self.retired.keys().copied()).collect()
+        let farm = self.config.virtuals.iter().map(|v| v.id).chain(self.retired.keys().copied());
+        farm.chain(self.private()).collect()
+    }
+
+    /// Those of them that serve nobody: they are no part of the farm.
+    pub fn private(&self) -> impl Iterator<Item = VirtualId> + '_ {
+        self.config.vip.services.keys().chain(&self.stale).copied()
     }
 
     /// Whether something waits for its connections to end.
@@ -217,12 +231,12 @@ impl State {
 
     /// All that is known of a real server.
     #[must_use]
-    pub fn condition(&self, now: Instant, real: &RealConfig) -> Condition {
-        self.condition_in(now, real, self.cut_off())
+    pub fn condition(&self, now: Instant, config: &VirtualConfig, real: &RealConfig) -> Condition {
+        self.condition_in(now, real, (self.cut_off(), self.doubt(config)))
     }
 
-    fn condition_in(&self, now: Instant, real: &RealConfig, cut_off: Option<CutOff>) -> Condition {
-        let condition = self.checked(real, cut_off);
+    fn condition_in(&self, now: Instant, real: &RealConfig, trust: Trust) -> Condition {
+        let condition = self.checked(real, trust);
         let heard = real.agent.as_ref().and_then(|plan| Some((self.heard.get(plan)?, plan.interval)));
         let Some((heard, interval)) = heard else { return condition };
         let agent = heard.word(now, interval);
@@ -247,9 +261,13 @@ impl State {
     }
 
     /// What is known by the checks of a server.
-    fn checked(&self, real: &RealConfig, cut_off: Option<CutOff>) -> Condition {
+    fn checked(&self, real: &RealConfig, (cut_off, doubt): Trust) -> Condition {
         let known: Vec<(&CheckPlan, &Finding)> =
             real.checks.iter().filter_map(|plan| self.findings.get_key_value(plan)).collect();
+        let doubted: Vec<_> = known.iter().filter(|(plan, finding)| doubt.covers(plan, finding)).collect();
+        let doubted = doubted.iter().find_map(|(_, finding)| finding.failure.clone());
+        let known: Vec<_> =
+            known.into_iter().filter(|(plan, finding)| !doubt.covers(plan, finding)).collect();
         let findings = || known.iter().map(|(_, finding)| *finding);
         let down = || known.iter().filter(|(_, finding)| finding.state == health::State::Down);
         let unknown = findings().find(|finding| finding.state == health::State::Unknown);
@@ -282,7 +300,7 @@ impl State {
             checked: state,
             agent: Word::Serves,
             since: leading.and_then(|finding| finding.since),
-            failure: leading.and_then(|finding| finding.failure.clone()).or_else(complaint),
+            failure: leading.and_then(|finding| finding.failure.clone()).or_else(complaint).or(doubted),
             took: findings().next().map_or(Duration::ZERO, |finding| finding.took),
             banner: findings().find_map(|finding| finding.banner),
             not_after: findings().filter_map(|finding| finding.not_after).min(),
@@ -299,7 +317,10 @@ impl State {
     /// Whether every check had an outcome that meant something.
     #[must_use]
     pub fn knows_all(&self) -> bool {
-        self.findings.values().all(|finding| finding.state != health::State::Unknown)
+        let is_known = |(plan, finding): (&CheckPlan, &Finding)| {
+            finding.state != health::State::Unknown || doubt::is_mute(plan, finding)
+        };
+        self.findings.iter().all(is_known)
     }
 
     /// Takes a finding over; one of a check that is not wanted any more is dropped.
@@ -383,6 +404,9 @@ impl State {
             leave(&config.id, config.drain, &mut want);
             table.virtuals.insert(config.id, want);
         }
+        let private = &self.config.vip.services;
+        self.stale = self.config.vip.ours(&actual.table).filter(|id| !private.contains_key(id)).collect();
+        table.virtuals.extend(private.iter().map(|(id, service)| (*id, service.clone())));
         table
     }
 }

@@ -1,22 +1,18 @@
 //! State as a play of what is seen and what the table has.
 
+mod queues;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use checks::{CheckSpec, Kind, StageReport};
-use postfix::report::agent::parse;
 
 use super::silence::TOGETHER;
 use super::*;
-use crate::config::{
-    AgentSource, Alert, DataplaneChoice, LogFormat, LogLevel, LogTarget, OnExit, ProxyOptions, Tier,
-};
-use crate::heard::NoData;
+use crate::config::{Alert, DataplaneChoice, LogFormat, LogLevel, LogTarget, OnExit, ProxyOptions, Tier};
 use crate::model::{Forward, Protocol, Scheduler, VirtualSettings};
 use crate::reconcile::diff;
 use crate::verdict::Factor;
-use crate::weight::curve::Band;
-use crate::weight::law::{LawConfig, QueueLaw, Steps};
 
 const SECOND: Duration = Duration::from_secs(1);
 const FALLBACK: u8 = 9;
@@ -36,6 +32,7 @@ fn plan(n: u8) -> CheckPlan {
             kind: Kind::Connect,
             deadline: SECOND,
             connect_timeout: SECOND,
+            via: None,
         },
         tier: Tier::Base,
         interval: SECOND,
@@ -74,6 +71,7 @@ fn farm(reals: &[u8]) -> Config {
         readd_quiescent: true,
         on_exit: OnExit::Keep,
         resync: SECOND,
+        vip: crate::vip::Vip::default(),
         virtuals: vec![VirtualConfig {
             name: "mail".to_owned(),
             id: virtual_id(),
@@ -385,7 +383,11 @@ fn a_server_is_as_bad_as_the_worst_of_its_checks() {
     assert_eq!(play.step().1, "1=5 2=5 3=5");
     mail_is(&mut play, Down);
     assert_eq!(play.step().1, "1=0 2=5 3=5");
-    let condition = play.state.condition(play.now, &play.state.config().virtuals[0].reals[0]);
+    let condition = play.state.condition(
+        play.now,
+        &play.state.config().virtuals[0],
+        &play.state.config().virtuals[0].reals[0],
+    );
     assert_eq!((condition.state, condition.failure.unwrap().stage), (Down, Stage::Mail));
     mail_is(&mut play, health::State::Degraded(Factor::HALF));
     assert_eq!(play.step().1, "1=3 2=5 3=5");
@@ -611,142 +613,79 @@ fn a_host_that_is_seldom_asked_only_delays_the_law_of_silence() {
     assert_eq!(silence.play.step().1, "1=5 2=5");
 }
 
-/// A farm whose weights follow their queues, every ten seconds.
-fn farm_with_queues(reals: &[u8]) -> Config {
+/// A farm whose servers are asked through the VIP too.
+fn probed(reals: &[u8]) -> Config {
     let mut config = farm(reals);
-    let virtual_config = &mut config.virtuals[0];
-    virtual_config.law = Some(LawConfig {
-        queue: Some(QueueLaw {
-            band: Band { full_at: 10 * SECOND, floor_at: 60 * SECOND },
-            interval: 10 * SECOND,
-        }),
-        latency: None,
-        slow_start: 120 * SECOND,
-        steps: Steps::Fine,
-        floor: 50,
-    });
-    for (real, n) in virtual_config.reals.iter_mut().zip(reals) {
-        real.settings = settings(100);
-        real.agent = Some(agent(*n));
+    for real in &mut config.virtuals[0].reals {
+        let RealId(address) = real.id;
+        let via = checks::Via { mark: u32::from(address.port()), server: address.ip() };
+        let probe = through(&real.checks[0], via);
+        real.checks.push(probe);
     }
     config
 }
 
-fn agent(n: u8) -> AgentPlan {
-    let source = AgentSource::Tcp { address: ([10, 0, 0, n], 9626).into(), tls: None };
-    AgentPlan { source, server: [10, 0, 0, n].into(), interval: 10 * SECOND, deadline: SECOND }
+fn through(base: &CheckPlan, via: checks::Via) -> CheckPlan {
+    let spec = CheckSpec { target: ([10, 0, 0, 100], 25).into(), via: Some(via), ..base.spec.clone() };
+    CheckPlan { spec, tier: Tier::Vip, ..base.clone() }
 }
 
-/// Agents say their lines for so many intervals, of which `{done}` goes on by 100 each. Gives the weights.
-fn say(play: &mut Play, intervals: u64, lines: &[(u8, &str)]) -> String {
-    let mut weights = String::new();
-    for _ in 0..intervals {
-        play.now += 9 * SECOND;
-        for (n, line) in lines {
-            let mut heard = play.state.heard(&agent(*n)).unwrap().clone();
-            let answer = parse(format!("{line}\n").as_bytes()).map_err(NoData::from);
-            heard.take(play.now, 10 * SECOND, answer);
-            play.state.hear(&agent(*n), heard);
-        }
-        weights = play.step().1;
+impl Play {
+    /// What was found of server `n` through the VIP.
+    fn finds(&mut self, n: u8, state: health::State, failure: Option<Reason>) {
+        let via = checks::Via { mark: 25, server: real_id(n).0.ip() };
+        let failure = failure.map(|reason| failed(Stage::Connect, reason));
+        let failed = failure.as_ref().is_some_and(|failure| failure.reason != Reason::Local);
+        let gone = state == Down;
+        let since = Some(self.now);
+        let finding = Finding { state, since, failure, failed, gone, ..Finding::default() };
+        self.state.absorb(&through(&plan(n), via), finding);
     }
-    weights
-}
-
-fn servers_up(config: Config, count: u8) -> Play {
-    let mut play = Play::new(config);
-    (1..=count).for_each(|n| play.sees(n, Up));
-    play.step();
-    play
-}
-
-const WELL: &str = "up # v1 master=1 qmgr=1 incoming=0 active=3 rate=9.00";
-const LATE: &str = "up # v1 master=1 qmgr=1 incoming=800 active=100 rate=9.00";
-
-#[test]
-fn a_deep_queue_takes_weight_and_others_keep_theirs() {
-    let mut play = servers_up(farm_with_queues(&[1, 2, 3]), 3);
-    assert_eq!(say(&mut play, 2, &[(1, WELL), (2, WELL), (3, WELL)]), "1=100 2=100 3=100");
-    let weights = say(&mut play, 6, &[(1, LATE), (2, WELL), (3, WELL)]);
-    assert_eq!(weights, "1=1 2=100 3=100");
-    assert!(!play.state.weigh(play.now, &play.dump), "what did not change is written once");
-    let why = play.state.known(&virtual_id())[0].parts.why((Weight(100), Weight(1)), "");
-    assert!(why.starts_with("1 of 100: queue 1% (900 messages, "), "{why}");
 }
 
 #[test]
-fn what_a_law_remembers_survives_a_reload_and_a_restart() {
-    let mut play = servers_up(farm_with_queues(&[1, 2, 3]), 3);
-    say(&mut play, 6, &[(1, LATE), (2, WELL), (3, WELL)]);
-    let mut config = farm_with_queues(&[1, 2, 3]);
-    config.virtuals[0].drain = SECOND;
-    play.state.reconfigure(config.clone());
-    assert_eq!(play.step(), (0, "1=1 2=100 3=100".to_owned()));
-    // Another process finds the table.
-    play.state = State::new(config);
-    assert_eq!(play.step(), (0, "1=1 2=100 3=100".to_owned()), "nobody was asked yet");
-    (1..=3).for_each(|n| play.sees(n, Up));
-    assert_eq!(play.step(), (0, "1=1 2=100 3=100".to_owned()), "it goes on where the other ended");
-    assert_eq!(say(&mut play, 3, &[(1, LATE), (2, WELL), (3, WELL)]), "1=1 2=100 3=100");
-}
-
-#[test]
-fn checks_decide_first_and_load_of_what_they_leave() {
-    let mut play = servers_up(farm_with_queues(&[1, 2, 3]), 3);
-    play.sees(1, health::State::Degraded(Factor::HALF));
-    assert_eq!(say(&mut play, 6, &[(1, WELL), (2, WELL), (3, WELL)]), "1=50 2=100 3=100");
-    play.sees(1, Down);
-    assert_eq!(say(&mut play, 1, &[(1, WELL), (2, WELL), (3, WELL)]), "1=0 2=100 3=100");
-    play.sees(1, Up);
-    assert_eq!(play.step().1, "1=10 2=100 3=100", "it comes back slowly");
-    assert_eq!(say(&mut play, 13, &[(1, WELL), (2, WELL), (3, WELL)]), "1=100 2=100 3=100");
-}
-
-#[test]
-fn a_server_without_qmgr_is_out_although_it_takes_mail() {
-    let dead = "down # v1 master=1 qmgr=0 incoming=9 active=0";
-    let mut play = servers_up(farm_with_queues(&[1, 2, 3]), 3);
-    assert_eq!(say(&mut play, 1, &[(1, dead), (2, WELL), (3, WELL)]), "1=100 2=100 3=100", "it may restart");
-    assert_eq!(say(&mut play, 1, &[(1, dead), (2, WELL), (3, WELL)]), "1=0 2=100 3=100");
-    let condition = &play.state.known(&virtual_id())[0].condition;
-    let failure = condition.failure.clone().unwrap().to_string();
-    assert_eq!(failure, "failed at agent: qmgr does not run: mail is taken and not delivered");
-    assert_eq!(condition.checked, Up);
-    // The floor holds for agents, too.
-    let weights = say(&mut play, 9, &[(1, dead), (2, dead), (3, dead)]);
-    assert!(weights.ends_with("2=100 3=100") && !weights.contains("1=0"), "nobody's fault: {weights}");
-}
-
-#[test]
-fn a_silent_agent_is_no_news_and_then_none_at_all() {
-    let mut play = servers_up(farm_with_queues(&[1, 2, 3]), 3);
-    say(&mut play, 6, &[(1, LATE), (2, WELL), (3, WELL)]);
-    for garbage in
-        ["SSH-2.0-OpenSSH_9.2p1", "up # v1 incoming=-4", "up # v1 incoming=1 active=99999999999999"]
-    {
-        assert_eq!(say(&mut play, 1, &[(1, garbage), (2, WELL), (3, WELL)]), "1=1 2=100 3=100", "{garbage}");
+fn a_server_that_no_client_reaches_is_out_and_all_together_are_not() {
+    let timeout = Some(Reason::Timeout);
+    let mut play = Play::new(probed(&[1, 2, 3]));
+    for n in 1..=3 {
+        play.sees(n, Up);
     }
-    let weights = say(&mut play, 40, &[(1, "HTTP/1.0 400"), (2, WELL), (3, WELL)]);
-    assert_eq!(weights, "1=100 2=100 3=100", "neutral, and no other server is slow beside an empty queue");
-}
-
-#[test]
-fn an_agent_that_drains_its_server_is_obeyed() {
-    let mut play = servers_up(farm_with_queues(&[1, 2, 3]), 3);
-    assert_eq!(say(&mut play, 1, &[(1, "drain"), (2, "up 40%"), (3, "maint")]), "1=0 2=100 3=0", "the floor");
-    assert_eq!(say(&mut play, 1, &[(1, "ready"), (2, "up 40%"), (3, "drain")]), "1=70 2=80 3=0");
-    let weights = say(&mut play, 1, &[(1, "drain"), (2, "drain"), (3, "drain")]);
-    assert!(!weights.contains("=0"), "never nobody: {weights}");
-}
-
-#[test]
-fn weights_without_resolution_are_scaled_all_together() {
-    let mut config = farm_with_queues(&[1, 2]);
-    for real in &mut config.virtuals[0].reals {
-        real.settings = settings(1);
+    assert_eq!(play.step().1, "", "half known is unknown");
+    for n in 1..=3 {
+        play.finds(n, Up, None);
     }
-    let mut play = servers_up(config, 2);
-    assert_eq!(say(&mut play, 1, &[(1, WELL), (2, WELL)]), "1=100 2=100");
+    assert_eq!(play.step().1, "1=5 2=5 3=5");
+    play.finds(1, Down, timeout);
+    assert_eq!(play.step().1, "1=0 2=5 3=5");
+    play.finds(2, Up, timeout);
+    play.finds(3, Up, timeout);
+    assert_eq!(play.step().1, "1=5 2=5 3=5", "the last word of all is a failure");
+    let doubted = |play: &Play| play.state.is_doubted(&play.state.config().virtuals[0]);
+    assert!(!doubted(&play), "too early to tell");
+    play.finds(2, Down, timeout);
+    play.finds(3, Down, timeout);
+    assert_eq!(play.step().1, "1=5 2=5 3=5");
+    assert!(doubted(&play));
+    play.sees(2, Down);
+    assert_eq!(play.step().1, "1=5 2=0 3=5", "what is down without the VIP is down");
+    assert!(doubted(&play));
+    play.finds(3, Up, None);
+    assert_eq!(play.step().1, "1=0 2=0 3=5", "one that answers ends the doubt");
+    assert!(!doubted(&play));
+}
+
+#[test]
+fn a_probe_that_was_never_possible_keeps_nobody_out() {
+    let mut play = Play::new(probed(&[1, 2]));
+    for n in 1..=2 {
+        play.sees(n, Up);
+        play.finds(n, Unknown, Some(Reason::Local));
+    }
+    assert_eq!(play.step().1, "1=5 2=5");
+    assert!(play.state.knows_all());
+    let config = &play.state.config().virtuals[0];
+    let condition = play.state.condition(play.now, config, &config.reals[0]);
+    assert_eq!((condition.state, condition.failure.unwrap().reason), (Up, Reason::Local));
 }
 
 #[test]

@@ -81,9 +81,9 @@ impl State {
         config: &VirtualConfig,
         (law, actual): (Option<Law>, &Dump),
     ) -> Scales {
-        let cut_off = self.cut_off();
+        let trust = (self.cut_off(), self.doubt(config));
         let conditions: Vec<_> =
-            config.reals.iter().map(|real| self.condition_in(now, real, cut_off)).collect();
+            config.reals.iter().map(|real| self.condition_in(now, real, trust)).collect();
         let member = |(real, condition): (&RealConfig, &Condition)| {
             let standing = match condition.standing {
                 // No floor: every reason is a hard one.
