@@ -3,6 +3,8 @@
 //! Owns the JSON of `/status` (its field names are an interface) and the text table of the `status` command.
 //! Refuses to know where the picture goes. Cannot fail.
 
+mod queue;
+
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
@@ -12,9 +14,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::VirtualConfig;
 use crate::health;
+use crate::heard::Word;
 use crate::model::{Dump, Granularity, RealId, RealSettings, SchedulerFlags, VirtualId, VirtualSettings};
-use crate::state::{Condition, State};
+use crate::state::{Condition, Known, State};
 use crate::weight::Share;
+
+pub use self::queue::{Factors, QueueSnapshot};
 
 /// The whole farm at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -52,6 +57,9 @@ pub struct VirtualSnapshot {
     pub flags: String,
     /// Connections scheduled since the virtual was made.
     pub connections: u64,
+    /// Whether no real server answers through the VIP although all are well, so that nothing follows from it for any.
+    #[serde(default)]
+    pub vip_doubted: bool,
     /// Its destinations, configured ones first.
     pub reals: Vec<RealSnapshot>,
 }
@@ -109,6 +117,15 @@ pub struct RealSnapshot {
     pub banner_ms: Option<f64>,
     /// When the certificate ends, in seconds since 1970.
     pub certificate_not_after: Option<i64>,
+    /// How the weight came about, in a line.
+    #[serde(default)]
+    pub why: String,
+    /// What each cause leaves of the weight.
+    #[serde(default)]
+    pub factors: Factors,
+    /// What its agent says of its queue; `None` where no agent is asked.
+    #[serde(default)]
+    pub queue: Option<QueueSnapshot>,
 }
 
 /// Pictures the farm: what is wanted and known, over what the table has.
@@ -123,15 +140,17 @@ fn virtual_picture(now: Instant, state: &State, config: &VirtualConfig, actual: 
     let mut reals: Vec<_> = config
         .reals
         .iter()
-        .zip(state.known(now, config))
-        .map(|(real, (share, condition))| {
+        .zip(state.known(&config.id))
+        .map(|(real, known)| {
             let mut shown = real_picture(&config.id, real.id, Role::Real, &real.settings, actual);
-            shown.held = matches!(share, Share::Held(_));
-            if real.checks.is_empty() {
+            shown.held = matches!(known.share, Share::Held(_));
+            if real.checks.is_empty() && known.condition.agent == Word::Serves {
                 shown.state = "unchecked".to_owned();
             } else {
-                describe(&mut shown, now, condition);
+                describe(&mut shown, now, &known.condition);
             }
+            let heard = real.agent.as_ref().and_then(|plan| state.heard(plan));
+            queue::describe(&mut shown, now, (known, heard));
             shown
         })
         .collect();
@@ -150,6 +169,7 @@ fn virtual_picture(now: Instant, state: &State, config: &VirtualConfig, actual: 
         scheduler: config.settings.scheduler.to_string(),
         flags: flags(&config.settings),
         connections: actual.counters.virtuals.get(&config.id).map_or(0, |stats| stats.connections),
+        vip_doubted: state.is_doubted(config),
         reals,
     }
 }
@@ -163,6 +183,7 @@ fn retired_picture(now: Instant, state: &State, id: &VirtualId, actual: &Dump) -
         scheduler: have.map(|have| have.settings.scheduler.to_string()).unwrap_or_default(),
         flags: have.map(|have| flags(&have.settings)).unwrap_or_default(),
         connections: actual.counters.virtuals.get(id).map_or(0, |stats| stats.connections),
+        vip_doubted: false,
         reals: reals
             .map(|(real, settings)| leaving_picture(now, state, (id, *real, Role::Leaving), settings, actual))
             .collect(),
@@ -236,13 +257,16 @@ fn real_picture(
         check_ms: None,
         banner_ms: None,
         certificate_not_after: None,
+        why: String::new(),
+        factors: Factors::default(),
+        queue: None,
     }
 }
 
-fn describe(shown: &mut RealSnapshot, now: Instant, condition: Condition) {
+fn describe(shown: &mut RealSnapshot, now: Instant, condition: &Condition) {
     let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
     condition.state.name().clone_into(&mut shown.state);
-    shown.check_factor = match condition.state {
+    shown.check_factor = match condition.checked {
         health::State::Unknown => None,
         health::State::Up => Some(1.0),
         health::State::Degraded(factor) => Some(factor.ratio()),
@@ -252,17 +276,26 @@ fn describe(shown: &mut RealSnapshot, now: Instant, condition: Condition) {
     shown.check_ms = Some(condition.took).filter(|took| !took.is_zero()).map(milliseconds);
     shown.banner_ms = condition.banner.map(milliseconds);
     shown.certificate_not_after = condition.not_after;
-    if let Some(failure) = condition.failure {
+    if let Some(failure) = &condition.failure {
         shown.reason = Some(failure.reason.to_string());
         shown.stage = Some(failure.stage.to_string());
         shown.code = failure.code;
-        shown.text = Some(failure.text).filter(|text| !text.is_empty());
+        shown.text = Some(failure.text.clone()).filter(|text| !text.is_empty());
     }
+}
+
+/// How much of the picture is rendered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detail {
+    /// A line a server.
+    State,
+    /// A second one, that says how its weight came about.
+    Why,
 }
 
 /// The farm as text, laid out like `ipvsadm -L -n`, with state and reason beside each real server.
 #[must_use]
-pub fn render(snapshot: &Snapshot) -> String {
+pub fn render(snapshot: &Snapshot, detail: Detail) -> String {
     let mut out = String::new();
     let sync = match (&snapshot.trouble, snapshot.in_sync) {
         (Some(trouble), _) => format!("NOT in sync: {trouble}"),
@@ -280,6 +313,10 @@ pub fn render(snapshot: &Snapshot) -> String {
     }
     if snapshot.cut_off {
         let _ = writeln!(out, "NO real server answers: whoever was up until then keeps its weight");
+    }
+    for shown in snapshot.virtuals.iter().filter(|shown| shown.vip_doubted) {
+        let _ =
+            writeln!(out, "NO real server of {} answers through the VIP: look at this director", shown.name);
     }
     let _ = writeln!(out, "Prot LocalAddress:Port Scheduler Flags  [Name]");
     let _ = writeln!(
@@ -302,6 +339,9 @@ pub fn render(snapshot: &Snapshot) -> String {
                 real.inactive,
                 state_text(real)
             );
+            if detail == Detail::Why && !real.why.is_empty() {
+                let _ = writeln!(out, "     {}", real.why);
+            }
         }
     }
     out
@@ -310,6 +350,7 @@ pub fn render(snapshot: &Snapshot) -> String {
 fn state_text(real: &RealSnapshot) -> String {
     let mut text = match real.role {
         Role::Real if real.held => format!("{}, held", real.state),
+        Role::Real if real.factors.drained => format!("{}, drained", real.state),
         Role::Real => real.state.clone(),
         Role::Fallback => "fallback".to_owned(),
         Role::Leaving => "leaving".to_owned(),

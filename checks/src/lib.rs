@@ -25,12 +25,13 @@ pub mod sql;
 mod stream;
 pub mod talk;
 pub mod tls;
+mod via;
 mod visit;
 
 pub use run::run;
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// What to ask, of whom, and for how long. Equal specs are one check, whoever wants it.
@@ -44,6 +45,27 @@ pub struct CheckSpec {
     pub deadline: Duration,
     /// The TCP handshake ends within this time.
     pub connect_timeout: Duration,
+    /// How its connection gets there, where that is not the ordinary way.
+    pub via: Option<Via>,
+}
+
+/// A connection that leaves with a firewall mark, by which this machine sends it to one server, whatever its target is. Only
+/// kinds of check that connect know it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Via {
+    /// `SO_MARK`, which needs CAP_NET_ADMIN.
+    pub mark: u32,
+    /// The server. The connection comes from the address that this machine has towards it: from the target's own, where
+    /// that is one of this machine's, no answer would come back.
+    pub server: IpAddr,
+}
+
+impl CheckSpec {
+    /// The server that is asked, and the port that is asked for.
+    #[must_use]
+    pub fn server(&self) -> SocketAddr {
+        SocketAddr::new(self.via.map_or(self.target.ip(), |via| via.server), self.target.port())
+    }
 }
 
 /// The kinds of check.
@@ -146,6 +168,8 @@ pub enum Stage {
     Echo,
     /// An external command and its exit status.
     Command,
+    /// What the agent on the mail box says of it.
+    Agent,
 }
 
 /// Why a check failed. The names are metric labels and JSON values.
@@ -191,7 +215,7 @@ pub enum Reason {
     CertificateUntrusted,
     /// The certificate is none of those that are pinned.
     CertificatePin,
-    /// The command that was asked said no, by its exit status.
+    /// The command or the agent that was asked said no.
     Failed,
     /// The director itself could not ask (no descriptors, no memory, no permission, no route (ENETUNREACH), no file): says nothing of the server.
     Local,
@@ -199,7 +223,7 @@ pub enum Reason {
 
 impl Stage {
     /// Every stage, in order.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Connect,
         Self::Tls,
         Self::Banner,
@@ -217,6 +241,7 @@ impl Stage {
         Self::Request,
         Self::Echo,
         Self::Command,
+        Self::Agent,
     ];
 
     /// The word in metrics and JSON.
@@ -240,6 +265,7 @@ impl Stage {
             Self::Request => "request",
             Self::Echo => "echo",
             Self::Command => "command",
+            Self::Agent => "agent",
         }
     }
 }

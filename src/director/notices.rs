@@ -3,14 +3,15 @@
 //! Owns the memory of what was told. Refuses to decide anything: it reads the state and the table. Cannot fail.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Instant;
 
 use checks::{Reason, Stage};
 use tracing::{debug, error, info, warn};
 
 use crate::config::{CheckPlan, VirtualConfig};
 use crate::health::{self, Transition};
+use crate::heard::{HELD, Heard, Word};
 use crate::model::{RealId, Table, VirtualId};
+use crate::poller::Hearing;
 use crate::prober::Report;
 use crate::state::{Condition, Finding, State};
 
@@ -43,6 +44,7 @@ pub(super) struct Notices {
     serving: BTreeMap<VirtualId, Serving>,
     held: BTreeMap<VirtualId, BTreeSet<RealId>>,
     cut_off: bool,
+    doubted: BTreeSet<VirtualId>,
 }
 
 impl Notices {
@@ -81,10 +83,30 @@ impl Notices {
         self.cut_off = cut_off;
     }
 
-    /// Says when servers that are down are held, and when that is over.
-    pub(super) fn tell_held(&mut self, now: Instant, state: &State) {
+    /// Says when nobody answers through a VIP although all are well, and when that is over.
+    pub(super) fn tell_doubted(&mut self, state: &State) {
         for config in &state.config().virtuals {
-            let held = state.held(now, config);
+            if !state.is_doubted(config) {
+                if self.doubted.remove(&config.id) {
+                    info!(
+                        "real servers of {} answer through the VIP again, or are not asked any more",
+                        config.name
+                    );
+                }
+            } else if self.doubted.insert(config.id) {
+                error!(
+                    "no real server of {} answers through the VIP, and all of them do without it: a setting, a firewall or \
+                     a switch at this director is more likely than the same fault on all. Nobody is taken out for it",
+                    config.name
+                );
+            }
+        }
+    }
+
+    /// Says when servers that are down are held, and when that is over.
+    pub(super) fn tell_held(&mut self, state: &State) {
+        for config in &state.config().virtuals {
+            let held = state.held(config);
             if self.held.get(&config.id).is_some_and(|before| *before == held) {
                 continue;
             }
@@ -111,7 +133,7 @@ impl Notices {
 /// `of` names the virtuals of the server.
 pub(super) fn tell_check(of: impl Fn() -> String, known: &Finding, report: &Report) {
     let Report { plan, outcome, finding, transition, .. } = report;
-    let target = plan.spec.target;
+    let target = plan.spec.server();
     let failure = outcome.verdict.as_ref().err();
     let is_new = |failure| known.failure.as_ref() != Some(failure);
     match failure {
@@ -159,7 +181,7 @@ pub(super) fn tell_transition(
     before: &[(String, Condition)],
     after: &[(String, Condition)],
 ) {
-    let target = plan.spec.target;
+    let target = plan.spec.server();
     let mut changes: Vec<(health::State, &Condition, Vec<&str>)> = Vec::new();
     for ((name, before), (_, after)) in before.iter().zip(after) {
         if before.state == after.state {
@@ -187,6 +209,45 @@ pub(super) fn tell_transition(
                 );
             }
             _ => info!("real server {target} of {of} is {}, was {from}", to.state),
+        }
+    }
+}
+
+/// Says when an agent is no data any more, and when it is again; and what it changed for its server.
+/// `of` names the virtuals of the server.
+pub(super) fn tell_agent(
+    of: &str,
+    (known, hearing): (&Heard, &Hearing),
+    before: &[(String, Condition)],
+    after: &[(String, Condition)],
+) {
+    let (server, source) = (hearing.plan.server, &hearing.plan.source);
+    let trouble = |heard: &Heard| heard.trouble_word();
+    match (trouble(known), trouble(&hearing.heard)) {
+        (was, Some(trouble)) if was != Some(trouble) => {
+            let text = if hearing.text.is_empty() { String::new() } else { format!(": {}", hearing.text) };
+            warn!(
+                "no report of the queue of {server} ({of}) from {source}: {}{text}; the last one counts for {HELD} \
+                 intervals, then none does",
+                trouble.name()
+            );
+        }
+        (Some(_), None) => info!("{source} reports the queue of {server} ({of}) again"),
+        _ => {}
+    }
+    for ((name, before), (_, after)) in before.iter().zip(after) {
+        match (before.agent, after.agent) {
+            (Word::Down(_), Word::Down(_)) => {}
+            (_, Word::Down(_)) => {
+                warn!("real server {server} of {name} is out by its agent: {}", hearing.heard.complaint());
+            }
+            (was, Word::Drained(word)) if was != after.agent => {
+                warn!("real server {server} of {name} is drained by its agent: {word}");
+            }
+            (Word::Down(_) | Word::Drained(_), Word::Serves) => {
+                info!("the agent of real server {server} of {name} says that it serves again");
+            }
+            _ => {}
         }
     }
 }

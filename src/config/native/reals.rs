@@ -11,6 +11,7 @@ use config::ValueKind;
 use super::Farm;
 use super::check::{Asked, CheckLayer};
 use super::fields::{Fields, Setting};
+use super::law::QueueLayer;
 use super::types::CheckType;
 use super::values::{port, real_addresses, whole, word};
 use super::vocabulary::{CHECK, FALLBACK, TUNNEL};
@@ -119,6 +120,7 @@ pub(super) struct Service<'a> {
     pub(super) route: Route,
     pub(super) weight: u32,
     pub(super) check: CheckLayer,
+    pub(super) queue: QueueLayer,
     /// Every server so far, and where it stands.
     pub(super) servers: BTreeMap<RealId, Place>,
 }
@@ -137,6 +139,7 @@ impl Service<'_> {
         let route = Route::read(fields, Some(&self.route));
         let (upper_threshold, lower_threshold) = read_thresholds(fields);
         let check = CheckLayer::read(fields.table("check", &CHECK).as_ref(), &self.check);
+        let queue = self.queue.of_real(fields);
         if addresses.is_absent() {
             fields.rule("address is missing; write address = \"10.0.0.11\"".into());
         }
@@ -172,7 +175,8 @@ impl Service<'_> {
                 break;
             }
             let checks = self.plans(&check, target, place);
-            reals.push(RealConfig { id: RealId(target), settings, checks, off: is_off });
+            let agent = queue.plan(*ip);
+            reals.push(RealConfig { id: RealId(target), settings, checks, agent, off: is_off });
         }
         reals
     }

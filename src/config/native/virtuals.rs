@@ -10,6 +10,7 @@ use config::ValueKind;
 
 use super::check::CheckLayer;
 use super::fields::{Fields, Raw, Setting};
+use super::law;
 use super::outside::{AlertLayer, command_line};
 use super::reals::{Route, Service};
 use super::steps::file;
@@ -34,6 +35,8 @@ pub(super) struct Lowered {
     pub(super) config: VirtualConfig,
     pub(super) id_place: Place,
     pub(super) name_place: Place,
+    /// Where it says that it wants a probe through the VIP.
+    pub(super) vip_check: Option<Place>,
 }
 
 /// Reads one `[[virtual]]` with its servers. `None` where it has no usable identity, which was reported.
@@ -51,6 +54,7 @@ pub(super) fn lower<'a>(fields: &Fields<'_>, farm: &'a Farm<'a>) -> Option<Lower
     let called = fields.read("name", name);
     let quiescent = fields.read("quiescent", boolean).or(true);
     let floor = fields.read("floor", floor).or(Some(FLOOR));
+    let (queue, law) = law::read(fields, &settings.scheduler, floor.unwrap_or(0));
     let on_exit = fields.read("on_exit", |raw| word(raw, &ON_EXITS)).or(farm.on_exit);
     let command = fields.read("fallback_command", command_line);
     let monitor_file = fields.read("monitor_file", file);
@@ -66,6 +70,7 @@ pub(super) fn lower<'a>(fields: &Fields<'_>, farm: &'a Farm<'a>) -> Option<Lower
         weight: fields.read("weight", |raw| whole(raw, 0..=Weight::MAX_CONFIGURED)).or(usual_weight),
         check: CheckLayer::read(fields.table("check", &CHECK).as_ref(), &farm.check)
             .expecting(proxy.protocol),
+        queue,
         servers: BTreeMap::new(),
     };
     if !fields.has("real") {
@@ -78,6 +83,10 @@ pub(super) fn lower<'a>(fields: &Fields<'_>, farm: &'a Farm<'a>) -> Option<Lower
         reals.extend(service.lower_real(&real));
     }
     let fallback = service.lower_fallback(fields);
+    if farm.dataplane != Some(DataplaneChoice::Proxy) {
+        law::refuse_slots(fields, &settings.scheduler, (law.as_ref(), &reals));
+    }
+    let vip_check = read_vip_check(fields, id, farm.dataplane);
     let (id, id_place) = identity?;
     Some(Lowered {
         name_place: called.place().unwrap_or(&id_place).clone(),
@@ -88,6 +97,7 @@ pub(super) fn lower<'a>(fields: &Fields<'_>, farm: &'a Farm<'a>) -> Option<Lower
             quiescent,
             drain,
             floor,
+            law,
             on_exit,
             fallback,
             fallback_command: command.given().map(|(command, _)| command.clone()),
@@ -97,6 +107,7 @@ pub(super) fn lower<'a>(fields: &Fields<'_>, farm: &'a Farm<'a>) -> Option<Lower
             reals,
         },
         id_place,
+        vip_check,
     })
 }
 
@@ -222,6 +233,29 @@ fn granularity(raw: &Raw<'_>, family: Family) -> Result<Granularity, String> {
         Ok(_) => Err(format!("{} makes all clients one; {want}", raw.shown())),
         Err(_) => Err(format!("{} is not {want}", raw.shown())),
     }
+}
+
+/// Where a probe through the VIP is wanted.
+fn read_vip_check(
+    fields: &Fields<'_>,
+    id: Option<VirtualId>,
+    dataplane: Option<DataplaneChoice>,
+) -> Option<Place> {
+    let wanted = fields.read("vip_check", boolean);
+    let (wanted, place) = wanted.given()?;
+    if dataplane == Some(DataplaneChoice::Proxy) {
+        fields.refuse(
+            &["vip_check"],
+            "no VIP is on the real servers of a proxy; it needs dataplane = \"ipvs\"",
+        );
+    } else if matches!(id, Some(VirtualId::Fwmark { .. })) {
+        fields.refuse(&["vip_check"], "a fwmark does not say which address a client connects to");
+    } else if matches!(id, Some(VirtualId::Address { protocol: Protocol::Udp, .. })) {
+        fields.refuse(&["vip_check"], "is a TCP connection, which is not for protocol = \"udp\"");
+    } else if *wanted {
+        return Some(place.clone());
+    }
+    None
 }
 
 /// Percent, or `"off"`.
