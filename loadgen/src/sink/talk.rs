@@ -122,7 +122,7 @@ impl Talk<'_> {
                         self.shared.take(&accepted);
                         return Ok(if turn == Turn::Close { End::Closed } else { End::StartTls });
                     }
-                    Turn::Ill(act, from) => {
+                    Turn::Ill(act, from, late) => {
                         let (before, answer) = output.split_at(from.min(output.len()));
                         write(stream, before, &mut self.patience).await?;
                         self.shared.take(&accepted);
@@ -130,6 +130,7 @@ impl Talk<'_> {
                         if let Some(end) = suffer(stream, act, answer).await? {
                             return Ok(end);
                         }
+                        accepted.extend(late);
                         output.clear();
                     }
                 }

@@ -44,6 +44,9 @@ impl Server {
              initial_destination_concurrency = {at_once}\n\
              smtp_connection_cache_on_demand = no\n\
              enable_long_queue_ids = yes\n\
+             minimal_backoff_time = 10s\n\
+             maximal_backoff_time = 20s\n\
+             queue_run_delay = 5s\n\
              default_process_limit = 50\n"
         );
         let master = format!("{MASTER_CF}smtp unix - - n - {at_once} smtp\n");
