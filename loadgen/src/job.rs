@@ -16,6 +16,7 @@ use crate::mail::{Law, MailPlan};
 use crate::plan::{Arrivals, Profile, Share, Stop};
 use crate::smtp::SmtpPlan;
 use crate::wire::WirePlan;
+use crate::words::Trouble;
 
 /// When work is started.
 #[derive(Clone, Debug)]
@@ -120,6 +121,8 @@ pub struct Job {
     pub drain: Duration,
     /// Which server answered.
     pub identify: Identify,
+    /// Who is told of each failure, in the thread that met it.
+    pub tell: Option<fn(&Target, Trouble)>,
 }
 
 /// Whether an address may be pressed on without being named: loopback, private (RFC 1918, RFC 4193), link-local, and
