@@ -345,6 +345,7 @@ mod tests {
             share: 0.0,
             expected: None,
             service: None,
+            quiet: None,
         });
         let page = render(&report);
         assert!(!page.contains("<script") && !page.contains("<img"));
