@@ -29,6 +29,7 @@ pub mod state;
 
 pub mod dataplane;
 
+pub mod canary;
 pub mod director;
 pub mod prober;
 

@@ -10,7 +10,7 @@ use std::time::Instant;
 use tokio::task::JoinSet;
 
 use super::{Exit, Threads, runtime};
-use crate::config::{CheckPlan, Config, DataplaneChoice};
+use crate::config::{CheckPlan, Config, DataplaneChoice, Tier};
 use crate::dataplane::ipvs::Ipvs;
 use crate::dataplane::{Dataplane as _, Error};
 use crate::health;
@@ -28,7 +28,12 @@ pub(super) fn plan(config: &Config) -> Result<(), Exit> {
         writeln!(out, "# {note}")?;
     }
     let mut state = State::new(config.clone());
-    let plans: Vec<CheckPlan> = state.checks().cloned().collect();
+    // A canary comes back to a running daemon.
+    let (canaries, plans): (Vec<CheckPlan>, Vec<CheckPlan>) =
+        state.checks().cloned().partition(|plan| plan.tier == Tier::Canary);
+    for plan in &canaries {
+        state.absorb(plan, Finding { state: health::State::Up, ..Finding::default() });
+    }
     for (plan, finding) in runtime(Threads::One)?.block_on(ask_all(plans)) {
         if let Some(failure) = &finding.failure {
             let (target, tier) = (plan.spec.target, plan.tier.name());

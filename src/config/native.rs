@@ -4,6 +4,7 @@
 //! Fails with every problem at once, each with its place, in the order of the text. While the text has syntax
 //! errors, what depends on several keys is left unsaid.
 
+mod canary;
 mod check;
 mod fields;
 mod reals;
@@ -108,6 +109,7 @@ fn lower_top(fields: &Fields<'_>, report: &Report<'_>, host_name: &str) -> Confi
         report.rule_of_file(format!("there is no virtual; the smallest file is:\n{SMALLEST}"));
     }
     refuse_doubles(report, &virtuals);
+    canary::refuse_shared_receivers(report, &virtuals);
     Config {
         dataplane: dataplane.or(DataplaneChoice::Auto),
         http: fields.read("http", http).or(Some(DEFAULT_HTTP)),
@@ -135,7 +137,7 @@ fn http(raw: &Raw<'_>) -> Result<Option<SocketAddr>, String> {
 /// A virtual is one service of the kernel; a name is one row in metrics and commands.
 fn refuse_doubles(report: &Report<'_>, virtuals: &[Lowered]) {
     let (mut ids, mut names) = (BTreeMap::new(), BTreeMap::new());
-    for Lowered { config, id_place, name_place } in virtuals {
+    for Lowered { config, id_place, name_place, .. } in virtuals {
         if let Some(earlier) = ids.insert(config.id, id_place) {
             let line = report.name_of(earlier);
             report.rule(id_place, format!("virtual: {} is in {line} already; each virtual once", config.id));

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use checks::Kind;
 
 use super::{Finding, State};
-use crate::config::CheckPlan;
+use crate::config::{CheckPlan, Tier};
 use crate::health;
 
 /// A silence of all.
@@ -36,10 +36,10 @@ impl State {
 
     pub(super) fn cut_off(&self) -> Option<CutOff> {
         let mut hosts: BTreeMap<IpAddr, (&Finding, Duration)> = BTreeMap::new();
-        // What a command says is no word from the network, and a server that is new does not end a silence.
+        // What a command says is no word from the network, a canary is silent for reasons of its own, and a server that is new does not end a silence.
         let counts = |(plan, finding): &(&CheckPlan, &Finding)| {
             let was_asked = finding.asked.is_some() || self.answered.is_some();
-            was_asked && !matches!(plan.spec.kind, Kind::External(_))
+            was_asked && plan.tier != Tier::Canary && !matches!(plan.spec.kind, Kind::External(_))
         };
         for (plan, finding) in self.findings.iter().filter(counts) {
             let (latest, pace) = hosts.entry(plan.spec.target.ip()).or_insert((finding, plan.interval));

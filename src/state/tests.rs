@@ -39,6 +39,7 @@ fn plan(n: u8) -> CheckPlan {
         verdicts: Arc::default(),
         warn_days: 0,
         connects_between: 0,
+        canary: None,
     }
 }
 

@@ -7,13 +7,14 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::Farm;
+use super::canary::{self, Wanted};
 use super::check::CheckLayer;
 use super::fields::{Fields, Raw, Setting};
 use super::reals::{Route, Service};
 use super::values::{boolean, duration, name, seconds, socket_address, text, whole, word};
-use super::vocabulary::{CHECK, REAL};
+use super::vocabulary::{CANARY, CHECK, REAL};
 use crate::config::diagnostic::Place;
-use crate::config::{DataplaneChoice, ProxyOptions, ProxyProtocol, VirtualConfig};
+use crate::config::{DataplaneChoice, ProxyOptions, ProxyProtocol, RealConfig, Tier, VirtualConfig};
 use crate::model::{
     Family, Granularity, Persistence, Protocol, Scheduler, SchedulerFlags, VirtualId, VirtualSettings, Weight,
 };
@@ -30,6 +31,8 @@ pub(super) struct Lowered {
     pub(super) config: VirtualConfig,
     pub(super) id_place: Place,
     pub(super) name_place: Place,
+    /// What its `canary` says.
+    pub(super) canary: Option<Wanted>,
 }
 
 /// Reads one `[[virtual]]` with its servers. `None` where it has no usable identity, which was reported.
@@ -57,6 +60,7 @@ pub(super) fn lower<'a>(fields: &Fields<'_>, farm: &'a Farm<'a>) -> Option<Lower
         weight: fields.read("weight", |raw| whole(raw, 0..=Weight::MAX_CONFIGURED)).or(usual_weight),
         check: CheckLayer::read(fields.table("check", &CHECK).as_ref(), &farm.check)
             .expecting(proxy.protocol),
+        canary: canary::read(fields.table("canary", &CANARY).as_ref()),
         servers: BTreeMap::new(),
     };
     if !fields.has("real") {
@@ -69,6 +73,11 @@ pub(super) fn lower<'a>(fields: &Fields<'_>, farm: &'a Farm<'a>) -> Option<Lower
         reals.extend(service.lower_real(&real));
     }
     let fallback = service.lower_fallback(fields);
+    let canary = service.canary;
+    let is_asked = |real: &RealConfig| real.checks.iter().any(|plan| plan.tier == Tier::Canary);
+    if let Some(canary) = canary.as_ref().filter(|_| !reals.is_empty() && !reals.iter().any(is_asked)) {
+        farm.report.rule(&canary.place, "canary: no server here is asked by SMTP or LMTP".into());
+    }
     let (id, id_place) = identity?;
     Some(Lowered {
         name_place: called.place().unwrap_or(&id_place).clone(),
@@ -84,6 +93,7 @@ pub(super) fn lower<'a>(fields: &Fields<'_>, farm: &'a Farm<'a>) -> Option<Lower
             reals,
         },
         id_place,
+        canary,
     })
 }
 

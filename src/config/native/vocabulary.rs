@@ -36,6 +36,7 @@ pub(super) static VIRTUAL: Scope = Scope {
         "proxy_protocol",
         "idle",
         "weight",
+        "canary",
         "check",
         "real",
     ],
@@ -87,11 +88,16 @@ pub(super) static AUTH: Scope =
 pub(super) static MAIL: Scope =
     Scope { title: "mail", keys: &["from", "accept", "refuse", "interval", "timeout"] };
 pub(super) static DATA: Scope = Scope { title: "data", keys: &["from", "to", "interval", "timeout"] };
+pub(super) static CANARY: Scope = Scope {
+    title: "canary",
+    keys: &["from", "to", "listen", "protocol", "interval", "slow", "lost", "timeout", "public"],
+};
 pub(super) static TUNNEL: Scope = Scope { title: "tunnel", keys: &["type", "port", "checksum"] };
 pub(super) static FALLBACK: Scope = Scope { title: "fallback", keys: &["address", "forward"] };
 
 /// Where a key that is unknown in one table may belong.
-static SCOPES: [&Scope; 10] = [&TOP, &VIRTUAL, &REAL, &CHECK, &TUNNEL, &FALLBACK, &TLS, &AUTH, &MAIL, &DATA];
+static SCOPES: [&Scope; 11] =
+    [&TOP, &VIRTUAL, &REAL, &CHECK, &TUNNEL, &FALLBACK, &TLS, &AUTH, &MAIL, &DATA, &CANARY];
 
 /// `"a", "b"`.
 pub(super) fn quoted(words: &[&str]) -> String {
