@@ -1,5 +1,7 @@
 //! State as a play of what is seen and what the table has.
 
+mod canary;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 
