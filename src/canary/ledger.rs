@@ -218,8 +218,9 @@ impl<K: Ord + Clone> Ledger<K> {
             let proven = newest.iter().any(|(other, whose)| whose != key && *other >= sent);
             let age = now.saturating_duration_since(sent);
             let word = match (proven, hopeful, overdue) {
+                // Whatever was proven before: a route that is changed on one server after the other ends so.
+                (_, 0, 2..) => Word::Suspect,
                 (false, 1.., _) => continue,
-                (false, 0, 2..) => Word::Suspect,
                 _ if age >= server.limits.lost => Word::Lost,
                 _ => Word::Late,
             };
@@ -366,6 +367,22 @@ mod tests {
                 (580, "a b c", "al cl"),
                 (581, "b+", ""),
                 (820, "", "aL cL"),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_way_back_that_is_lost_on_one_server_after_the_other_takes_out_nobody() {
+        play(
+            "ab",
+            &[
+                (0, "a", ""),
+                (10, "b", ""),
+                (11, "b+", ""),
+                (30, "", "al"),
+                (70, "b", ""),
+                (100, "", "a? b?"),
+                (400, "", ""),
             ],
         );
     }

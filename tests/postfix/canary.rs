@@ -301,15 +301,17 @@ fn a_way_back_that_is_cut_is_an_alarm_and_takes_out_nobody() {
         let (_, rest) = main.split_once("relay:[").unwrap();
         rest.split_once(" }").unwrap().0.to_owned()
     };
+    // One after the other, as it is done: the first may be thought slow until the last has it too.
     for server in &farm.servers {
         replace(server, "main.cf", &port, "127.0.0.1]:1");
     }
     farm.until("an alarm", |reals| {
-        reals
-            .iter()
-            .all(|real| real["reason"] == "local" && real["stage"] == "delivery" && real["weight"] == 100)
+        reals.iter().all(|real| real["reason"] == "local" && real["stage"] == "delivery")
     });
     assert!(farm.log().contains("the way back is the suspect, nobody is taken out"), "{}", farm.log());
+    let weights =
+        |reals: &[Value]| reals.iter().map(|real| real["weight"].as_u64().unwrap()).collect::<Vec<_>>();
+    assert!(weights(&farm.reals()).iter().all(|weight| *weight >= 50));
     for server in &farm.servers {
         replace(server, "main.cf", "127.0.0.1]:1", &port);
     }
