@@ -26,6 +26,7 @@ pub mod weight;
 
 pub mod reconcile;
 pub mod state;
+pub mod vip;
 
 pub mod dataplane;
 
@@ -34,6 +35,7 @@ pub mod director;
 pub mod prober;
 
 pub mod http;
+pub mod log;
 pub mod metrics;
 pub mod snapshot;
 

@@ -54,6 +54,9 @@ pub struct VirtualSnapshot {
     pub flags: String,
     /// Connections scheduled since the virtual was made.
     pub connections: u64,
+    /// Whether no real server answers through the VIP although all are well, so that nothing follows from it for any.
+    #[serde(default)]
+    pub vip_doubted: bool,
     /// Its destinations, configured ones first.
     pub reals: Vec<RealSnapshot>,
 }
@@ -158,6 +161,7 @@ fn virtual_picture(now: Instant, state: &State, config: &VirtualConfig, actual: 
         scheduler: config.settings.scheduler.to_string(),
         flags: flags(&config.settings),
         connections: actual.counters.virtuals.get(&config.id).map_or(0, |stats| stats.connections),
+        vip_doubted: state.is_doubted(config),
         reals,
     }
 }
@@ -171,6 +175,7 @@ fn retired_picture(now: Instant, state: &State, id: &VirtualId, actual: &Dump) -
         scheduler: have.map(|have| have.settings.scheduler.to_string()).unwrap_or_default(),
         flags: have.map(|have| flags(&have.settings)).unwrap_or_default(),
         connections: actual.counters.virtuals.get(id).map_or(0, |stats| stats.connections),
+        vip_doubted: false,
         reals: reals
             .map(|(real, settings)| leaving_picture(now, state, (id, *real, Role::Leaving), settings, actual))
             .collect(),
@@ -308,6 +313,10 @@ pub fn render(snapshot: &Snapshot) -> String {
             out,
             "NO canary comes back: their way back is the suspect, nothing follows for a server"
         );
+    }
+    for shown in snapshot.virtuals.iter().filter(|shown| shown.vip_doubted) {
+        let _ =
+            writeln!(out, "NO real server of {} answers through the VIP: look at this director", shown.name);
     }
     let _ = writeln!(out, "Prot LocalAddress:Port Scheduler Flags  [Name]");
     let _ = writeln!(

@@ -7,6 +7,7 @@
 //! fallback that is no longer needed: a destination that is in the table but not wanted gets weight 0 first
 //! and is deleted when its active connections are gone, or when the drain time has passed.
 
+mod doubt;
 mod silence;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use checks::{Failure, Outcome, Reason, Stage};
 
+use self::doubt::Doubt;
 use self::silence::CutOff;
 use crate::config::{CheckPlan, Config, RealConfig, Tier, VirtualConfig};
 use crate::health;
@@ -135,6 +137,8 @@ pub struct State {
     excused: BTreeSet<CheckPlan>,
     /// Since when somebody answers; `None` while nobody does.
     answered: Option<Instant>,
+    /// Private services in the table that are wanted no more.
+    stale: BTreeSet<VirtualId>,
 }
 
 #[derive(Debug)]
@@ -161,6 +165,7 @@ impl State {
             retired: BTreeMap::new(),
             excused: BTreeSet::new(),
             answered: None,
+            stale: BTreeSet::new(),
         };
         state.findings = state.fresh_findings();
         state
@@ -186,7 +191,13 @@ impl State {
     /// The virtuals that are ours to change.
     #[must_use]
     pub fn owned(&self) -> BTreeSet<VirtualId> {
-        self.config.virtuals.iter().map(|v| v.id).chain(self.retired.keys().copied()).collect()
+        let farm = self.config.virtuals.iter().map(|v| v.id).chain(self.retired.keys().copied());
+        farm.chain(self.private()).collect()
+    }
+
+    /// Those of them that serve nobody: they are no part of the farm.
+    pub fn private(&self) -> impl Iterator<Item = VirtualId> + '_ {
+        self.config.vip.services.keys().chain(&self.stale).copied()
     }
 
     /// Whether something waits for its connections to end.
@@ -213,13 +224,17 @@ impl State {
 
     /// All that is known of a real server.
     #[must_use]
-    pub fn condition(&self, real: &RealConfig) -> Condition {
-        self.condition_in(real, self.cut_off())
+    pub fn condition(&self, config: &VirtualConfig, real: &RealConfig) -> Condition {
+        self.condition_in(real, self.cut_off(), self.doubt(config))
     }
 
-    fn condition_in(&self, real: &RealConfig, cut_off: Option<CutOff>) -> Condition {
+    fn condition_in(&self, real: &RealConfig, cut_off: Option<CutOff>, doubt: Doubt) -> Condition {
         let known: Vec<(&CheckPlan, &Finding)> =
             real.checks.iter().filter_map(|plan| self.findings.get_key_value(plan)).collect();
+        let doubted: Vec<_> = known.iter().filter(|(plan, finding)| doubt.covers(plan, finding)).collect();
+        let doubted = doubted.iter().find_map(|(_, finding)| finding.failure.clone());
+        let known: Vec<_> =
+            known.into_iter().filter(|(plan, finding)| !doubt.covers(plan, finding)).collect();
         let findings = || known.iter().map(|(_, finding)| *finding);
         let down = || known.iter().filter(|(_, finding)| finding.state == health::State::Down);
         let unknown =
@@ -251,7 +266,7 @@ impl State {
         Condition {
             state: leading.map_or(health::State::Up, |finding| finding.state),
             since: leading.and_then(|finding| finding.since),
-            failure: leading.and_then(|finding| finding.failure.clone()).or_else(complaint),
+            failure: leading.and_then(|finding| finding.failure.clone()).or_else(complaint).or(doubted),
             took: findings().next().map_or(Duration::ZERO, |finding| finding.took),
             banner: findings().find_map(|finding| finding.banner),
             not_after: findings().filter_map(|finding| finding.not_after).min(),
@@ -267,14 +282,19 @@ impl State {
     /// What is known of each real server of a virtual and what it should have, in their order.
     #[must_use]
     pub fn known(&self, now: Instant, config: &VirtualConfig) -> Vec<(Share, Condition)> {
-        let cut_off = self.cut_off();
-        let conditions: Vec<_> = config.reals.iter().map(|real| self.condition_in(real, cut_off)).collect();
-        let member = |(real, condition): (&RealConfig, &Condition)| Member {
-            base: real.settings.weight,
-            standing: condition.standing,
+        let (cut_off, doubt) = (self.cut_off(), self.doubt(config));
+        let condition = |real| self.condition_in(real, cut_off, doubt);
+        let conditions: Vec<_> = config.reals.iter().map(condition).collect();
+        let member = |(real, condition): (&RealConfig, &Condition)| {
+            let standing = match condition.standing {
+                // No floor: every reason is a hard one.
+                Standing::Sick(_) if config.floor.is_none() => Standing::Gone,
+                standing => standing,
+            };
+            Member { base: real.settings.weight, standing }
         };
         let members: Vec<_> = config.reals.iter().zip(&conditions).map(member).collect();
-        weigh(now, config.floor, &members).into_iter().zip(conditions).collect()
+        weigh(now, config.floor.unwrap_or(0), &members).into_iter().zip(conditions).collect()
     }
 
     /// Since when a destination waits for its connections to end.
@@ -370,6 +390,9 @@ impl State {
             leave(&config.id, config.drain, &mut want);
             table.virtuals.insert(config.id, want);
         }
+        let private = &self.config.vip.services;
+        self.stale = self.config.vip.ours(&actual.table).filter(|id| !private.contains_key(id)).collect();
+        table.virtuals.extend(private.iter().map(|(id, service)| (*id, service.clone())));
         table
     }
 }
@@ -377,7 +400,8 @@ impl State {
 /// Whether nothing follows from a check yet. Canaries that cannot come back, to nobody's fault, hold up no server.
 fn is_open(plan: &CheckPlan, finding: &Finding) -> bool {
     let local = finding.failure.as_ref().is_some_and(|failure| failure.reason == Reason::Local);
-    finding.state == health::State::Unknown && !(plan.tier == Tier::Canary && local)
+    let nobodys = plan.tier == Tier::Canary && local || doubt::is_mute(plan, finding);
+    finding.state == health::State::Unknown && !nobodys
 }
 
 /// One virtual as it should be, without what is leaving. `known` has a share and a condition for each real server.
@@ -390,7 +414,9 @@ fn wanted(config: &VirtualConfig, known: Vec<(Share, Condition)>, have: Option<&
         let cannot_ask = condition.failure.is_some_and(|failure| failure.reason == Reason::Local);
         all_asked &= condition.state != health::State::Unknown || cannot_ask;
         let weight = match share {
-            Share::Weight(Weight::ZERO) if condition.state == health::State::Down && !config.quiescent => {
+            Share::Weight(Weight::ZERO)
+                if !config.quiescent && (real.off || condition.state == health::State::Down) =>
+            {
                 None
             }
             Share::Weight(weight) | Share::Held(weight) => Some(weight),
@@ -400,7 +426,9 @@ fn wanted(config: &VirtualConfig, known: Vec<(Share, Condition)>, have: Option<&
             want.reals.insert(real.id, RealSettings { weight, ..real.settings });
         }
     }
-    if let Some((fallback, settings)) = config.fallback {
+    // Where all are off it is somebody's wish that nobody serves.
+    let all_off = !config.reals.is_empty() && config.reals.iter().all(|real| real.off);
+    if let Some((fallback, settings)) = config.fallback.filter(|_| !all_off) {
         let served = want.takes_connections();
         let keep = table(&fallback).is_some_and(|settings| settings.weight.takes_connections());
         if !served && (all_asked || keep) {

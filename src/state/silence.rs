@@ -36,10 +36,12 @@ impl State {
 
     pub(super) fn cut_off(&self) -> Option<CutOff> {
         let mut hosts: BTreeMap<IpAddr, (&Finding, Duration)> = BTreeMap::new();
-        // What a command says is no word from the network, a canary is silent for reasons of its own, and a server that is new does not end a silence.
+        // What a command says is no word from the network, and a server that is new does not end a silence.
         let counts = |(plan, finding): &(&CheckPlan, &Finding)| {
             let was_asked = finding.asked.is_some() || self.answered.is_some();
-            was_asked && plan.tier != Tier::Canary && !matches!(plan.spec.kind, Kind::External(_))
+            // What comes through the VIP, or back, is silent for reasons of its own.
+            let apart = plan.tier == Tier::Canary || plan.spec.via.is_some();
+            was_asked && !apart && !matches!(plan.spec.kind, Kind::External(_))
         };
         for (plan, finding) in self.findings.iter().filter(counts) {
             let (latest, pace) = hosts.entry(plan.spec.target.ip()).or_insert((finding, plan.interval));

@@ -3,6 +3,13 @@
 //! Each farm is three instances behind the daemon with its proxy. Each test makes one fault in the first, and asserts
 //! what `status` says of it, that the others keep their weight, and that it comes back when the fault is mended.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test that cannot go on has failed; also in the functions that the tests share"
+)]
+
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::{Child, Stdio};
@@ -191,7 +198,7 @@ fn a_transport_that_is_missing_is_seen_by_canaries() {
     let farm = Farm::start("transport", "", MASTER);
     replace(&farm.servers[0], "master.cf", "relay unix", "relax unix");
     farm.loses_the_first("lost", "delivery", |postfix| {
-        replace(postfix, "master.cf", "relax unix", "relay unix")
+        replace(postfix, "master.cf", "relax unix", "relay unix");
     });
 }
 
@@ -265,7 +272,7 @@ fn a_milter_that_refuses_at_the_end_of_data_is_seen_by_canaries() {
     let farm = Farm::start("milter", &milters, MASTER);
     refuses.store(true, std::sync::atomic::Ordering::Relaxed);
     farm.loses_the_first("tempfail", "end_of_data", |_| {
-        refuses.store(false, std::sync::atomic::Ordering::Relaxed)
+        refuses.store(false, std::sync::atomic::Ordering::Relaxed);
     });
 }
 

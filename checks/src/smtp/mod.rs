@@ -8,13 +8,13 @@ pub mod reply;
 
 use std::cmp::Ordering;
 use std::hash::{Hash, Hasher};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use regex::{Regex, RegexBuilder};
 
 use self::ehlo::Requirement;
+use crate::credential::Login;
 use crate::proxy_header::Version;
 use crate::tls::TlsSpec;
 
@@ -104,8 +104,8 @@ pub enum ProxyHeader {
 /// How to log in.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AuthSpec {
-    /// The file of the credential, read at each check.
-    pub file: PathBuf,
+    /// Who to log in as.
+    pub from: Login,
     /// How; `None` takes PLAIN where it is offered and LOGIN where not.
     pub mechanism: Option<Mechanism>,
     /// Where it may be said.

@@ -2,7 +2,7 @@
 //!
 //! Owns their keys, defaults and merge. Refuses to know anything else of a virtual.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use super::fields::{Fields, Raw, Setting};
 use super::services::{Complaint, ServiceLayer};
 use super::steps::StepsLayer;
 use super::types::{CheckType, TYPES};
-use super::values::{duration, ehlo_name, port, text, whole, word};
+use super::values::{address, duration, ehlo_name, port, text, whole, word};
 use crate::config::{CheckPlan, Tier};
 use crate::model::VirtualId;
 use crate::verdict::{Cell, Row, Verdicts};
@@ -27,6 +27,7 @@ pub(super) const LONGEST: Duration = Duration::from_secs(3600);
 #[derive(Clone, Debug, Default)]
 pub(super) struct CheckLayer {
     pub(super) kind: Setting<CheckType>,
+    pub(super) address: Setting<IpAddr>,
     pub(super) port: Setting<u16>,
     ehlo_name: Setting<String>,
     interval: Setting<Duration>,
@@ -77,6 +78,7 @@ impl CheckLayer {
         let known = kind.known_or(CheckType::Smtp);
         let layer = Self {
             kind,
+            address: fields.read("address", address).over(&base.address),
             port: fields.read("port", port).over(&base.port),
             ehlo_name: fields.read("ehlo_name", ehlo_name).over(&base.ehlo_name),
             interval: time("interval").over(&base.interval),
@@ -89,7 +91,7 @@ impl CheckLayer {
             ehlo_timeout: time("ehlo_timeout").over(&base.ehlo_timeout),
             quit_timeout: time("quit_timeout").over(&base.quit_timeout),
             connects_between: fields
-                .read("connects_between", |raw| whole(raw, 1..=1000))
+                .read("connects_between", |raw| whole(raw, 1..=1_000_000))
                 .over(&base.connects_between),
             steps: StepsLayer::read(fields, &base.steps, known),
             service: ServiceLayer::read(fields, &base.service),
@@ -156,6 +158,7 @@ impl CheckLayer {
                 kind,
                 deadline: self.deadline.or(Duration::from_secs(15)),
                 connect_timeout: self.connect_timeout.or(Duration::from_secs(3)),
+                via: None,
             },
             tier,
             interval,

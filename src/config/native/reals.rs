@@ -174,7 +174,7 @@ impl Service<'_> {
                 break;
             }
             let checks = self.plans(&check, target, place);
-            reals.push(RealConfig { id: RealId(target), settings, checks });
+            reals.push(RealConfig { id: RealId(target), settings, checks, off: is_off });
         }
         reals
     }
@@ -201,7 +201,7 @@ impl Service<'_> {
         }
         let port = check.port.or(target.port());
         let asked = Asked {
-            target: SocketAddr::new(target.ip(), port),
+            target: SocketAddr::new(check.address.or(target.ip()), port),
             service: self.id,
             host_name: self.farm.host_name,
         };

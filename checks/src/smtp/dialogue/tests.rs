@@ -32,7 +32,7 @@ fn tls(mode: TlsMode) -> SmtpSpec {
 }
 
 fn auth(mechanism: Option<Mechanism>, over: AuthOver) -> SmtpSpec {
-    let auth = AuthSpec { file: "/nowhere".into(), mechanism, over, timeout: SECOND };
+    let auth = AuthSpec { from: "/nowhere".into(), mechanism, over, timeout: SECOND };
     SmtpSpec { auth: Some(Box::new(auth)), ..spec() }
 }
 
@@ -409,7 +409,7 @@ fn specs() -> impl Strategy<Value = SmtpSpec> {
             ehlo_name,
             tls: mode.map(|mode| Box::new(TlsSpec { mode, ..TlsSpec::default() })),
             auth: auth.map(|(mechanism, over)| {
-                Box::new(AuthSpec { file: "/nowhere".into(), mechanism, over, timeout: SECOND })
+                Box::new(AuthSpec { from: "/nowhere".into(), mechanism, over, timeout: SECOND })
             }),
             mail: mail
                 .map(|(from, accept, refuse)| Box::new(MailSpec { from, accept, refuse, timeout: SECOND })),
