@@ -89,8 +89,9 @@ fn text(header: &[u8]) -> Result<Option<SocketAddr>, NoHeader> {
         _ => return Err(NoHeader),
     };
     let address = |text: &str| text.parse::<IpAddr>().ok().filter(|ip| ip.is_ipv4() == v4).ok_or(NoHeader);
-    let [source, _] = ports.map(|port| port.parse::<u16>().map_err(|_| NoHeader));
+    let [source, target] = ports.map(|port| port.parse::<u16>().map_err(|_| NoHeader));
     address(to)?;
+    target?;
     Ok(Some(SocketAddr::new(address(from)?, source?)))
 }
 
