@@ -26,6 +26,7 @@ pub mod weight;
 
 pub mod reconcile;
 pub mod state;
+pub mod vip;
 
 pub mod dataplane;
 

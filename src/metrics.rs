@@ -35,6 +35,7 @@ const REAL_FACTOR: &str = "smtp_director_real_factor";
 const REAL_BANNER: &str = "smtp_director_real_banner_seconds";
 const REAL_NOT_AFTER: &str = "smtp_director_real_certificate_not_after_timestamp_seconds";
 const CUT_OFF: &str = "smtp_director_cut_off";
+const VIP_DOUBTED: &str = "smtp_director_vip_doubted";
 const REAL_WEIGHT: &str = "smtp_director_real_weight";
 const REAL_CONFIGURED: &str = "smtp_director_real_configured_weight";
 const REAL_ACTIVE: &str = "smtp_director_real_active_connections";
@@ -42,12 +43,17 @@ const REAL_INACTIVE: &str = "smtp_director_real_inactive_connections";
 const REAL_CONNECTIONS: &str = "smtp_director_real_connections_total";
 
 /// Name, labels and help of every gauge.
-const GAUGES: [(&str, &str); 14] = [
+const GAUGES: [(&str, &str); 15] = [
     (INFO, "Always 1; labels: version, dataplane"),
     (IN_SYNC, "1 while the table is as it should be"),
     (LAST_SYNC, "When the table was last found or made as it should be"),
     (LAST_RELOAD_OK, "1 while the last reload of the configuration was accepted"),
     (CUT_OFF, "1 while no real server answers at all, so that nothing follows from it for any"),
+    (
+        VIP_DOUBTED,
+        "1 while no real server answers through the VIP although all are well, so that nothing follows from it; labels: \
+         virtual",
+    ),
     (
         REAL_UP,
         "1 while the server is up or degraded, 0 while it is down; absent while unknown; labels: virtual, real",
@@ -75,7 +81,7 @@ const COUNTERS: [(&str, &str); 5] = [
     (RELOADS, "Reloads of the configuration; labels: result (ok, error)"),
     (
         CHECKS,
-        "Checks; labels: target, check, tier (base, mail, tls, data), stage (how far it got), reason (ok, or why it failed)",
+        "Checks; labels: target, check, tier (base, mail, tls, data, vip), stage (how far it got), reason (ok, or why it failed)",
     ),
     (REAL_CONNECTIONS, "Connections scheduled; labels: virtual, real"),
 ];
@@ -137,6 +143,7 @@ impl Exporter {
         let mut now = AHashMap::with_capacity(seen.len());
         for shown in &snapshot.virtuals {
             let name = if shown.name.is_empty() { &shown.id } else { &shown.name };
+            gauge!(VIP_DOUBTED, "virtual" => name.clone()).set(f64::from(u8::from(shown.vip_doubted)));
             for real in &shown.reals {
                 let labels = [("virtual", name.clone()), ("real", real.address.clone())];
                 if let Some(factor) = real.check_factor {
@@ -188,7 +195,7 @@ impl Meter {
     #[must_use]
     pub fn new(plan: &CheckPlan) -> Self {
         let labels = vec![
-            Label::new("target", plan.spec.target.to_string()),
+            Label::new("target", plan.spec.server().to_string()),
             Label::from_static_parts("check", plan.spec.kind.name()),
             Label::from_static_parts("tier", plan.tier.name()),
         ];

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use checks::{CheckSpec, Kind, Outcome};
+use checks::{CheckSpec, Failure, Kind, Outcome, Reason, Stage};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::cadence::{Cadence, Depth};
@@ -17,6 +17,7 @@ use crate::config::CheckPlan;
 use crate::health::{Health, Rules, State, Transition};
 use crate::metrics::Meter;
 use crate::state::Finding;
+use crate::vip;
 
 /// Checks that begin together begin this far apart, or closer when the interval has no room for all.
 const STAGGER: Duration = Duration::from_millis(10);
@@ -71,6 +72,15 @@ impl Prober {
     }
 }
 
+/// A failure through the VIP is the director's where it is by a setting of its own, and else is said in words that help.
+fn own_up(plan: &CheckPlan, failure: Failure) -> Failure {
+    let Some(via) = plan.spec.via else { return failure };
+    if let (Stage::Connect, Some(text)) = (failure.stage, vip::settings::missing(plan)) {
+        return Failure { reason: Reason::Local, text, ..failure };
+    }
+    vip::explain(failure, plan.spec.target.ip(), via.server)
+}
+
 async fn probe(
     plan: Arc<CheckPlan>,
     first: Instant,
@@ -89,12 +99,15 @@ async fn probe(
         }
         let start = Instant::now();
         // Boxed: the buffers of a check should not be kept through the pause.
-        let outcome = match cadence.next() {
+        let mut outcome = match cadence.next() {
             Depth::Whole => Box::pin(checks::run(&plan.spec)).await,
             Depth::Connect => {
                 Box::pin(checks::run(&CheckSpec { kind: Kind::Connect, ..plan.spec.clone() })).await
             }
         };
+        if let Err(failure) = outcome.verdict {
+            outcome.verdict = Err(own_up(&plan, failure));
+        }
         let now = start + outcome.took;
         meter.count(&outcome);
         let rules = Rules { fall: plan.fall, rise: plan.rise, verdicts: &plan.verdicts };

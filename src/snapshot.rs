@@ -52,6 +52,9 @@ pub struct VirtualSnapshot {
     pub flags: String,
     /// Connections scheduled since the virtual was made.
     pub connections: u64,
+    /// Whether no real server answers through the VIP although all are well, so that nothing follows from it for any.
+    #[serde(default)]
+    pub vip_doubted: bool,
     /// Its destinations, configured ones first.
     pub reals: Vec<RealSnapshot>,
 }
@@ -150,6 +153,7 @@ fn virtual_picture(now: Instant, state: &State, config: &VirtualConfig, actual: 
         scheduler: config.settings.scheduler.to_string(),
         flags: flags(&config.settings),
         connections: actual.counters.virtuals.get(&config.id).map_or(0, |stats| stats.connections),
+        vip_doubted: state.is_doubted(config),
         reals,
     }
 }
@@ -163,6 +167,7 @@ fn retired_picture(now: Instant, state: &State, id: &VirtualId, actual: &Dump) -
         scheduler: have.map(|have| have.settings.scheduler.to_string()).unwrap_or_default(),
         flags: have.map(|have| flags(&have.settings)).unwrap_or_default(),
         connections: actual.counters.virtuals.get(id).map_or(0, |stats| stats.connections),
+        vip_doubted: false,
         reals: reals
             .map(|(real, settings)| leaving_picture(now, state, (id, *real, Role::Leaving), settings, actual))
             .collect(),
@@ -280,6 +285,10 @@ pub fn render(snapshot: &Snapshot) -> String {
     }
     if snapshot.cut_off {
         let _ = writeln!(out, "NO real server answers: whoever was up until then keeps its weight");
+    }
+    for shown in snapshot.virtuals.iter().filter(|shown| shown.vip_doubted) {
+        let _ =
+            writeln!(out, "NO real server of {} answers through the VIP: look at this director", shown.name);
     }
     let _ = writeln!(out, "Prot LocalAddress:Port Scheduler Flags  [Name]");
     let _ = writeln!(

@@ -7,6 +7,7 @@
 //! fallback that is no longer needed: a destination that is in the table but not wanted gets weight 0 first
 //! and is deleted when its active connections are gone, or when the drain time has passed.
 
+mod doubt;
 mod silence;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use checks::{Failure, Outcome, Reason, Stage};
 
+use self::doubt::Doubt;
 use self::silence::CutOff;
 use crate::config::{CheckPlan, Config, RealConfig, VirtualConfig};
 use crate::health;
@@ -118,6 +120,8 @@ pub struct State {
     excused: BTreeSet<CheckPlan>,
     /// Since when somebody answers; `None` while nobody does.
     answered: Option<Instant>,
+    /// Private services in the table that are wanted no more.
+    stale: BTreeSet<VirtualId>,
 }
 
 #[derive(Debug)]
@@ -144,6 +148,7 @@ impl State {
             retired: BTreeMap::new(),
             excused: BTreeSet::new(),
             answered: None,
+            stale: BTreeSet::new(),
         };
         state.findings = state.fresh_findings();
         state
@@ -169,7 +174,13 @@ impl State {
     /// The virtuals that are ours to change.
     #[must_use]
     pub fn owned(&self) -> BTreeSet<VirtualId> {
-        self.config.virtuals.iter().map(|v| v.id).chain(self.retired.keys().copied()).collect()
+        let farm = self.config.virtuals.iter().map(|v| v.id).chain(self.retired.keys().copied());
+        farm.chain(self.private()).collect()
+    }
+
+    /// Those of them that serve nobody: they are no part of the farm.
+    pub fn private(&self) -> impl Iterator<Item = VirtualId> + '_ {
+        self.config.vip.services.keys().chain(&self.stale).copied()
     }
 
     /// Whether something waits for its connections to end.
@@ -196,13 +207,17 @@ impl State {
 
     /// All that is known of a real server.
     #[must_use]
-    pub fn condition(&self, real: &RealConfig) -> Condition {
-        self.condition_in(real, self.cut_off())
+    pub fn condition(&self, config: &VirtualConfig, real: &RealConfig) -> Condition {
+        self.condition_in(real, self.cut_off(), self.doubt(config))
     }
 
-    fn condition_in(&self, real: &RealConfig, cut_off: Option<CutOff>) -> Condition {
+    fn condition_in(&self, real: &RealConfig, cut_off: Option<CutOff>, doubt: Doubt) -> Condition {
         let known: Vec<(&CheckPlan, &Finding)> =
             real.checks.iter().filter_map(|plan| self.findings.get_key_value(plan)).collect();
+        let doubted: Vec<_> = known.iter().filter(|(plan, finding)| doubt.covers(plan, finding)).collect();
+        let doubted = doubted.iter().find_map(|(_, finding)| finding.failure.clone());
+        let known: Vec<_> =
+            known.into_iter().filter(|(plan, finding)| !doubt.covers(plan, finding)).collect();
         let findings = || known.iter().map(|(_, finding)| *finding);
         let down = || known.iter().filter(|(_, finding)| finding.state == health::State::Down);
         let unknown = findings().find(|finding| finding.state == health::State::Unknown);
@@ -232,7 +247,7 @@ impl State {
         Condition {
             state: leading.map_or(health::State::Up, |finding| finding.state),
             since: leading.and_then(|finding| finding.since),
-            failure: leading.and_then(|finding| finding.failure.clone()).or_else(complaint),
+            failure: leading.and_then(|finding| finding.failure.clone()).or_else(complaint).or(doubted),
             took: findings().next().map_or(Duration::ZERO, |finding| finding.took),
             banner: findings().find_map(|finding| finding.banner),
             not_after: findings().filter_map(|finding| finding.not_after).min(),
@@ -243,8 +258,9 @@ impl State {
     /// What is known of each real server of a virtual and what it should have, in their order.
     #[must_use]
     pub fn known(&self, now: Instant, config: &VirtualConfig) -> Vec<(Share, Condition)> {
-        let cut_off = self.cut_off();
-        let conditions: Vec<_> = config.reals.iter().map(|real| self.condition_in(real, cut_off)).collect();
+        let (cut_off, doubt) = (self.cut_off(), self.doubt(config));
+        let condition = |real| self.condition_in(real, cut_off, doubt);
+        let conditions: Vec<_> = config.reals.iter().map(condition).collect();
         let member = |(real, condition): (&RealConfig, &Condition)| {
             let standing = match condition.standing {
                 // No floor: every reason is a hard one.
@@ -266,7 +282,10 @@ impl State {
     /// Whether every check had an outcome that meant something.
     #[must_use]
     pub fn knows_all(&self) -> bool {
-        self.findings.values().all(|finding| finding.state != health::State::Unknown)
+        let is_known = |(plan, finding): (&CheckPlan, &Finding)| {
+            finding.state != health::State::Unknown || doubt::is_mute(plan, finding)
+        };
+        self.findings.iter().all(is_known)
     }
 
     /// Takes a finding over; one of a check that is not wanted any more is dropped.
@@ -340,6 +359,9 @@ impl State {
             leave(&config.id, config.drain, &mut want);
             table.virtuals.insert(config.id, want);
         }
+        let private = &self.config.vip.services;
+        self.stale = self.config.vip.ours(&actual.table).filter(|id| !private.contains_key(id)).collect();
+        table.virtuals.extend(private.iter().map(|(id, service)| (*id, service.clone())));
         table
     }
 }

@@ -154,7 +154,7 @@ impl Drop for Postfix {
 }
 
 fn check(target: SocketAddr, kind: Kind) -> CheckSpec {
-    CheckSpec { target, kind, deadline: LIMIT, connect_timeout: LIMIT }
+    CheckSpec { target, kind, deadline: LIMIT, connect_timeout: LIMIT, via: None }
 }
 
 fn smtp() -> Kind {

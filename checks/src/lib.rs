@@ -25,12 +25,13 @@ pub mod sql;
 mod stream;
 pub mod talk;
 pub mod tls;
+mod via;
 mod visit;
 
 pub use run::run;
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// What to ask, of whom, and for how long. Equal specs are one check, whoever wants it.
@@ -44,6 +45,27 @@ pub struct CheckSpec {
     pub deadline: Duration,
     /// The TCP handshake ends within this time.
     pub connect_timeout: Duration,
+    /// How its connection gets there, where that is not the ordinary way.
+    pub via: Option<Via>,
+}
+
+/// A connection that leaves with a firewall mark, by which this machine sends it to one server, whatever its target is. Only
+/// kinds of check that connect know it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Via {
+    /// `SO_MARK`, which needs CAP_NET_ADMIN.
+    pub mark: u32,
+    /// The server. The connection comes from the address that this machine has towards it: from the target's own, where
+    /// that is one of this machine's, no answer would come back.
+    pub server: IpAddr,
+}
+
+impl CheckSpec {
+    /// The server that is asked, and the port that is asked for.
+    #[must_use]
+    pub fn server(&self) -> SocketAddr {
+        SocketAddr::new(self.via.map_or(self.target.ip(), |via| via.server), self.target.port())
+    }
 }
 
 /// The kinds of check.

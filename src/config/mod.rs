@@ -22,6 +22,7 @@ use checks::{CheckSpec, Outcome};
 
 use crate::model::{RealId, RealSettings, VirtualId, VirtualSettings};
 use crate::verdict::{Verdict, Verdicts};
+use crate::vip::Vip;
 
 /// Where metrics and status are served unless the configuration says otherwise.
 pub const DEFAULT_HTTP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9625);
@@ -55,6 +56,8 @@ pub struct Config {
     pub on_exit: OnExit,
     /// How often the table is compared with what is wanted.
     pub resync: Duration,
+    /// What the probes through the VIP need.
+    pub vip: Vip,
     /// The farm, in the order of the file.
     pub virtuals: Vec<VirtualConfig>,
 }
@@ -175,6 +178,8 @@ pub enum Tier {
     Tls,
     /// Whether it takes a message.
     Data,
+    /// Whether a client reaches it through the VIP.
+    Vip,
 }
 
 impl Tier {
@@ -186,6 +191,7 @@ impl Tier {
             Self::Mail => "mail",
             Self::Tls => "tls",
             Self::Data => "data",
+            Self::Vip => "vip",
         }
     }
 }

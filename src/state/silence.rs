@@ -39,7 +39,8 @@ impl State {
         // What a command says is no word from the network, and a server that is new does not end a silence.
         let counts = |(plan, finding): &(&CheckPlan, &Finding)| {
             let was_asked = finding.asked.is_some() || self.answered.is_some();
-            was_asked && !matches!(plan.spec.kind, Kind::External(_))
+            // What comes through the VIP is silent for reasons of its own.
+            was_asked && !matches!(plan.spec.kind, Kind::External(_)) && plan.spec.via.is_none()
         };
         for (plan, finding) in self.findings.iter().filter(counts) {
             let (latest, pace) = hosts.entry(plan.spec.target.ip()).or_insert((finding, plan.interval));

@@ -138,6 +138,7 @@ impl CheckLayer {
                 kind,
                 deadline: self.deadline.or(Duration::from_secs(15)),
                 connect_timeout: self.connect_timeout.or(Duration::from_secs(3)),
+                via: None,
             },
             tier,
             interval,

@@ -34,6 +34,8 @@ pub(super) struct Lowered {
     pub(super) config: VirtualConfig,
     pub(super) id_place: Place,
     pub(super) name_place: Place,
+    /// Where it says that it wants a probe through the VIP.
+    pub(super) vip_check: Option<Place>,
 }
 
 /// Reads one `[[virtual]]` with its servers. `None` where it has no usable identity, which was reported.
@@ -78,6 +80,7 @@ pub(super) fn lower<'a>(fields: &Fields<'_>, farm: &'a Farm<'a>) -> Option<Lower
         reals.extend(service.lower_real(&real));
     }
     let fallback = service.lower_fallback(fields);
+    let vip_check = read_vip_check(fields, id, farm.dataplane);
     let (id, id_place) = identity?;
     Some(Lowered {
         name_place: called.place().unwrap_or(&id_place).clone(),
@@ -97,6 +100,7 @@ pub(super) fn lower<'a>(fields: &Fields<'_>, farm: &'a Farm<'a>) -> Option<Lower
             reals,
         },
         id_place,
+        vip_check,
     })
 }
 
@@ -222,6 +226,29 @@ fn granularity(raw: &Raw<'_>, family: Family) -> Result<Granularity, String> {
         Ok(_) => Err(format!("{} makes all clients one; {want}", raw.shown())),
         Err(_) => Err(format!("{} is not {want}", raw.shown())),
     }
+}
+
+/// Where a probe through the VIP is wanted.
+fn read_vip_check(
+    fields: &Fields<'_>,
+    id: Option<VirtualId>,
+    dataplane: Option<DataplaneChoice>,
+) -> Option<Place> {
+    let wanted = fields.read("vip_check", boolean);
+    let (wanted, place) = wanted.given()?;
+    if dataplane == Some(DataplaneChoice::Proxy) {
+        fields.refuse(
+            &["vip_check"],
+            "no VIP is on the real servers of a proxy; it needs dataplane = \"ipvs\"",
+        );
+    } else if matches!(id, Some(VirtualId::Fwmark { .. })) {
+        fields.refuse(&["vip_check"], "a fwmark does not say which address a client connects to");
+    } else if matches!(id, Some(VirtualId::Address { protocol: Protocol::Udp, .. })) {
+        fields.refuse(&["vip_check"], "is a TCP connection, which is not for protocol = \"udp\"");
+    } else if *wanted {
+        return Some(place.clone());
+    }
+    None
 }
 
 /// Percent, or `"off"`.
