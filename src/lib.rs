@@ -26,13 +26,16 @@ pub mod weight;
 
 pub mod reconcile;
 pub mod state;
+pub mod vip;
 
 pub mod dataplane;
 
+pub mod canary;
 pub mod director;
 pub mod prober;
 
 pub mod http;
+pub mod log;
 pub mod metrics;
 pub mod snapshot;
 

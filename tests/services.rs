@@ -56,13 +56,13 @@ fn line(protocol: Protocol) -> LineSpec {
 }
 
 fn login(file: std::path::PathBuf) -> Option<LoginSpec> {
-    Some(LoginSpec { file, over: AuthOver::Anything })
+    Some(LoginSpec { from: file.into(), over: AuthOver::Anything })
 }
 
 /// How a check of another port fails.
 async fn failure(target: SocketAddr, kind: Kind) -> (Stage, Reason, Option<u16>) {
     let limit = Duration::from_secs(30);
-    let spec = CheckSpec { target, kind, deadline: limit, connect_timeout: limit };
+    let spec = CheckSpec { target, kind, deadline: limit, connect_timeout: limit, via: None };
     let failure = checks::run(&spec).await.verdict.expect_err("not well");
     (failure.stage, failure.reason, failure.code)
 }

@@ -1,6 +1,7 @@
 //! EDGE: who to log in as.
 //!
-//! Owns the secret and where it comes from: one line `user:password` of a regular file that others cannot read.
+//! Owns the secret and where it comes from: one line `user:password` of a regular file that others cannot read, or the
+//! configuration itself.
 //! Refuses to be shown: no `Display`, and `Debug` says nothing. Fails with a text that names the file and the
 //! trouble, never its content.
 
@@ -8,7 +9,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::Read as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -18,8 +19,85 @@ const MAX_FILE: u64 = 1024;
 /// Any right of others.
 const OTHERS: u32 = 0o007;
 
+/// Where a user and a password come from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Login {
+    /// The file, read at each check.
+    File(PathBuf),
+    /// The configuration, which then is as secret as the password.
+    Written(Credential),
+}
+
+/// Where a secret without a user comes from.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Secret {
+    /// The file, read at each check.
+    File(PathBuf),
+    /// The configuration.
+    Written(String),
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(file) => f.debug_tuple("File").field(file).finish(),
+            Self::Written(_) => f.write_str("Written(…)"),
+        }
+    }
+}
+
+impl Login {
+    /// The user and the password.
+    ///
+    /// # Errors
+    /// What is wrong with the file, for people.
+    pub(crate) fn read(&self) -> Result<Credential, String> {
+        match self {
+            Self::File(file) => Credential::read(file),
+            Self::Written(credential) => Ok(credential.clone()),
+        }
+    }
+}
+
+impl Secret {
+    /// The secret.
+    ///
+    /// # Errors
+    /// What is wrong with the file, for people.
+    pub(crate) fn read(&self) -> Result<String, String> {
+        match self {
+            Self::File(file) => read_secret(file),
+            Self::Written(secret) => Ok(secret.clone()),
+        }
+    }
+}
+
+impl From<PathBuf> for Login {
+    fn from(file: PathBuf) -> Self {
+        Self::File(file)
+    }
+}
+
+impl From<PathBuf> for Secret {
+    fn from(file: PathBuf) -> Self {
+        Self::File(file)
+    }
+}
+
+impl From<&str> for Login {
+    fn from(file: &str) -> Self {
+        Self::File(file.into())
+    }
+}
+
+impl From<&str> for Secret {
+    fn from(file: &str) -> Self {
+        Self::File(file.into())
+    }
+}
+
 /// A user and a password.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Credential {
     user: String,
     password: String,
@@ -32,6 +110,16 @@ impl fmt::Debug for Credential {
 }
 
 impl Credential {
+    /// A user and a password that are written where we are told of them; the password may be empty. `None` where one of
+    /// them could end a line, is too long, or there is no user.
+    #[must_use]
+    pub fn new(user: &str, password: &str) -> Option<Self> {
+        let short = u64::try_from(user.len() + password.len()).is_ok_and(|length| length < MAX_FILE);
+        let good =
+            short && !user.is_empty() && ![user, password].iter().any(|text| text.contains(char::is_control));
+        good.then(|| Self { user: user.to_owned(), password: password.to_owned() })
+    }
+
     /// Reads `file`.
     ///
     /// # Errors
@@ -73,6 +161,9 @@ impl Credential {
 
     /// Whether a printable `text` gives the secret away: a server may repeat what it was told.
     pub(crate) fn is_in(&self, text: &str) -> bool {
+        if self.password.is_empty() {
+            return false;
+        }
         let shown = crate::smtp::reply::printable(self.password.as_bytes());
         [self.plain(), self.password(), shown].iter().any(|secret| text.contains(secret.as_str()))
     }
@@ -131,6 +222,22 @@ mod tests {
             assert!(Credential::parse(text).is_none(), "{text:?}");
         }
         assert!(Credential::parse(&format!("u:{}", "p".repeat(2000))).is_none());
+    }
+
+    #[test]
+    fn a_written_secret_is_one_line_and_never_shown() {
+        let credential = Credential::new("u:v", "").unwrap();
+        assert_eq!(credential.pair(), ("u:v", ""));
+        assert!(!credential.is_in("535 no"), "nothing is given away by an empty password");
+        for (user, password) in [("", "p"), ("u", "p\n"), ("u\0", "p"), ("u", "p".repeat(2000).as_str())] {
+            assert!(Credential::new(user, password).is_none(), "{user:?}");
+        }
+        let shown = format!("{:?} {:?}", Login::Written(credential), Secret::Written("pst".to_owned()));
+        assert_eq!(shown, "Written(Credential(…)) Written(…)");
+        assert_eq!(
+            Secret::from("/no/such/file").read().unwrap_err(),
+            "/no/such/file: No such file or directory (os error 2)"
+        );
     }
 
     #[test]

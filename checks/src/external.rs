@@ -34,6 +34,8 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 pub struct ExternalSpec {
     /// An absolute path.
     pub command: PathBuf,
+    /// What it is told before the four arguments.
+    pub arguments: Vec<String>,
     /// The address of the virtual, or its firewall mark.
     pub service: String,
     /// The port of the virtual; `None` for a firewall mark.
@@ -90,6 +92,7 @@ impl Running {
         // exec of a child looks at this set; what we may do ourselves does not change.
         let _ = rustix::thread::clear_ambient_capability_set();
         let child = Command::new(&spec.command)
+            .args(&spec.arguments)
             .arg(&spec.service)
             .arg(spec.service_port.map_or(String::new(), |port| port.to_string()))
             .arg(server.ip().to_string())

@@ -5,10 +5,9 @@
 
 mod ber;
 
-use std::path::PathBuf;
-
 use self::ber::{Reader, tlv};
 use crate::credential::Credential;
+use crate::credential::Login;
 use crate::smtp::Pattern;
 use crate::smtp::reply::printable;
 use crate::talk::{MAX_SESSION, Passed, Step, Talk, Trouble, Turn};
@@ -36,9 +35,9 @@ const MAX_ENTRY: usize = 4 * MAX_SESSION;
 pub struct LdapSpec {
     /// TLS with the first byte (ldaps), whatever its mode says.
     pub tls: Option<TlsSpec>,
-    /// The file of the credential, whose user is a DN; without it the bind is anonymous. Without TLS everybody on
+    /// Who to bind as: the user is a DN; without it the bind is anonymous. Without TLS everybody on
     /// the way can read the password.
-    pub login: Option<PathBuf>,
+    pub login: Option<Login>,
     /// The DN of the entry that must be there, as text (RFC 4514).
     pub base: String,
     /// Matches the DN of the entry, or one of its attributes as `name: value`.

@@ -4,12 +4,11 @@
 //! 3.2). Refuses to know sockets. An answer that is not signed with the shared secret is none: a server with another
 //! secret is silent or ends as a timeout that says so.
 
-use std::path::PathBuf;
-
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use md5::{Digest as _, Md5};
 
 use crate::credential::Credential;
+use crate::credential::{Login, Secret};
 use crate::datagram::{Ask, Heard};
 use crate::smtp::reply::printable;
 use crate::talk::{Passed, Trouble};
@@ -41,11 +40,10 @@ const NAS: &[u8] = b"smtp-director";
 /// Access-Request (RFC 2865) for a user, or Status-Server (RFC 5997) without one. Well is an Access-Accept.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RadiusSpec {
-    /// The file of the credential of a user.
-    pub login: Option<PathBuf>,
-    /// The file of the secret that we share with the server: one line, the secret itself; see
-    /// [`crate::credential`] for its rights.
-    pub secret: PathBuf,
+    /// A user.
+    pub login: Option<Login>,
+    /// The secret that we share with the server.
+    pub secret: Secret,
 }
 
 /// One request, ready to be sent.

@@ -2,8 +2,7 @@
 //!
 //! Owns [`SqlSpec`]. Refuses to know either protocol.
 
-use std::path::PathBuf;
-
+use crate::credential::Login;
 use crate::tls::TlsSpec;
 
 /// A login, and a statement that has a row. Without a login the server is well when it takes connections.
@@ -12,8 +11,8 @@ pub struct SqlSpec {
     /// TLS after the server's own question for it (MySQL's and PostgreSQL's SSLRequest), or none. With
     /// [`crate::tls::TlsMode::Opportunistic`] a server without TLS will do; with the other modes not.
     pub tls: Option<TlsSpec>,
-    /// The file of the credential, read at each check. The password itself is said inside TLS only.
-    pub login: Option<PathBuf>,
+    /// Who to log in as. The password itself is said inside TLS only.
+    pub login: Option<Login>,
     /// The database to log in to, where not the user's own.
     pub database: Option<String>,
     /// A statement that must give at least one row, asked for one row; only with a login.

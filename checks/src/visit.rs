@@ -4,12 +4,11 @@
 //! Fails with `local`, before the server is disturbed, where this machine does not have it.
 
 use std::net::SocketAddr;
-use std::path::Path;
 
 use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::time::Instant;
 
-use crate::credential::{Credential, read_secret};
+use crate::credential::{Credential, Login};
 use crate::datagram::{self, Ended};
 use crate::dns::{DnsSpec, Question};
 use crate::external::{self, ExternalSpec};
@@ -78,24 +77,24 @@ impl Visit<'_> {
     }
 
     pub(crate) async fn ldap(self, spec: &LdapSpec) -> Result<(), Failure> {
-        let mut dialogue = ldap::Dialogue::new(spec, prepare(spec.tls.as_ref(), spec.login.as_deref())?);
+        let mut dialogue = ldap::Dialogue::new(spec, prepare(spec.tls.as_ref(), spec.login.as_ref())?);
         let stream = open(self.spec, spec.tls.as_ref(), self.deadline, self.outcome).await?;
         converse(stream, &mut dialogue, self.deadline, self.outcome).await
     }
 
     pub(crate) async fn mysql(mut self, spec: &SqlSpec) -> Result<(), Failure> {
-        let credential = prepare(spec.tls.as_ref(), spec.login.as_deref())?;
+        let credential = prepare(spec.tls.as_ref(), spec.login.as_ref())?;
         self.talk(&mut mysql::Dialogue::new(spec, credential)).await
     }
 
     pub(crate) async fn pgsql(mut self, spec: &SqlSpec) -> Result<(), Failure> {
-        let credential = prepare(spec.tls.as_ref(), spec.login.as_deref())?;
+        let credential = prepare(spec.tls.as_ref(), spec.login.as_ref())?;
         self.talk(&mut pgsql::Dialogue::new(spec, credential)).await
     }
 
     pub(crate) async fn radius(self, spec: &RadiusSpec) -> Result<(), Failure> {
-        let secret = read_secret(&spec.secret).map_err(local(Stage::Auth))?;
-        let credential = prepare(None, spec.login.as_deref())?;
+        let secret = spec.secret.read().map_err(local(Stage::Auth))?;
+        let credential = prepare(None, spec.login.as_ref())?;
         let request = radius::Request::new(secret, credential, random()?)
             .map_err(|trouble| trouble.at(Stage::Request))?;
         let socket = datagram::open(self.spec.target).await?;
@@ -133,11 +132,11 @@ fn local(stage: Stage) -> impl Fn(String) -> Failure {
     move |text| Failure { stage, reason: Reason::Local, code: None, text: printable(text.as_bytes()) }
 }
 
-fn prepare(tls: Option<&TlsSpec>, login: Option<&Path>) -> Result<Option<Credential>, Failure> {
+fn prepare(tls: Option<&TlsSpec>, login: Option<&Login>) -> Result<Option<Credential>, Failure> {
     if let Some(tls) = tls {
         tls.prepare().map_err(local(Stage::Tls))?;
     }
-    login.map(Credential::read).transpose().map_err(local(Stage::Auth))
+    login.map(Login::read).transpose().map_err(local(Stage::Auth))
 }
 
 /// Bytes that nobody can guess.

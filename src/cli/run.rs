@@ -11,17 +11,20 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
-use tracing::{Level, info, warn};
+use tracing::{info, warn};
 
 use super::{Exit, Threads, read, runtime};
 use crate::config::load::load;
-use crate::config::{Config, DataplaneChoice, LogFormat, LogLevel};
+use crate::config::{Config, DataplaneChoice};
+use crate::dataplane::Dataplane as _;
 use crate::dataplane::choose::{Chosen, choose};
 use crate::dataplane::ipvs::sysctl;
 use crate::director::{Director, Event, Inbox};
 use crate::http::{self, View};
+use crate::log;
 use crate::metrics::Exporter;
 use crate::prober::Prober;
+use crate::vip::settings;
 
 /// How often the file is looked at with `autoreload`.
 const POLL: Duration = Duration::from_secs(1);
@@ -40,7 +43,7 @@ pub(super) fn run(path: &Path) -> Result<(), Exit> {
     // Before it is read: a change from now on is one to notice.
     let seen = look(path);
     let config = read(path)?;
-    log_to_stderr(&config);
+    log::start(&config, &log::instance(path));
     raise_descriptor_limit();
     let chosen = asking.block_on(choose(config.dataplane))?;
     let runtime = match chosen.0 {
@@ -58,31 +61,10 @@ fn raise_descriptor_limit() {
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
-fn log_to_stderr(config: &Config) {
-    let level = match config.log {
-        LogLevel::Error => Level::ERROR,
-        LogLevel::Warn => Level::WARN,
-        LogLevel::Info => Level::INFO,
-        LogLevel::Debug => Level::DEBUG,
-        LogLevel::Trace => Level::TRACE,
-    };
-    // A log that cannot be written (a full disk, a reader that is gone) costs its lines, not the daemon: with internal
-    // errors on, the subscriber would panic for want of a place to report them.
-    let log = tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(std::io::stderr)
-        .with_target(false)
-        .log_internal_errors(false);
-    match config.log_format {
-        LogFormat::Text => log.with_ansi(false).init(),
-        LogFormat::Json => log.json().init(),
-    }
-}
-
 async fn daemon(
     (path, seen): (PathBuf, Look),
     config: Config,
-    (dataplane, why): (Chosen, String),
+    (mut dataplane, why): (Chosen, String),
     hangup: Signal,
 ) -> Result<(), Exit> {
     let os = |what: &str, error: &dyn std::fmt::Display| Exit::new(Exit::OS, format!("{what}: {error}"));
@@ -102,9 +84,15 @@ async fn daemon(
         _ => info!("{why}"),
     }
     if matches!(dataplane, Chosen::Ipvs(_)) {
-        for advice in sysctl::advise(&config) {
+        for advice in sysctl::advise(&config).into_iter().chain(settings::advise(&config)) {
             warn!("{advice}");
         }
+        // Whoever it belongs to would lose its clients to one server.
+        if let Some(why) = config.vip.refusal(&dataplane.dump().await?.table) {
+            return Err(Exit::new(Exit::CONFIG, why));
+        }
+    } else if !config.vip.services.is_empty() {
+        warn!("vip_check is for IPVS: nobody is asked through the VIP");
     }
 
     let (report, reports) = mpsc::channel(QUEUE);

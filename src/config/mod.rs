@@ -6,19 +6,24 @@
 pub mod diagnostic;
 pub mod load;
 pub mod native;
+mod outside;
 
 pub use diagnostic::{Diagnostic, Place};
+pub use outside::{Alert, CommandLine, Facility, LogTarget, Phase, Phases, Relay};
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Versions of HAProxy's PROXY protocol.
 pub use checks::proxy_header::Version as ProxyProtocol;
+use checks::smtp::Dialect;
 use checks::{CheckSpec, Outcome};
 
 use crate::model::{RealId, RealSettings, VirtualId, VirtualSettings};
 use crate::verdict::{Verdict, Verdicts};
+use crate::vip::Vip;
 
 /// Where metrics and status are served unless the configuration says otherwise.
 pub const DEFAULT_HTTP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9625);
@@ -34,12 +39,26 @@ pub struct Config {
     pub log: LogLevel,
     /// How to write the log.
     pub log_format: LogFormat,
+    /// Where to write the log.
+    pub log_to: LogTarget,
+    /// Whether `ldirectord start` stays in the foreground, without a pid file.
+    pub supervised: bool,
     /// Whether a change of the file on disk is a reload.
     pub autoreload: bool,
-    /// What happens to the table when the daemon ends.
+    /// A program that is run with the path of the configuration file whenever that has changed on disk.
+    pub callback: Option<PathBuf>,
+    /// Configurations of other daemons, which start, reload and end with this one.
+    pub execute: Vec<PathBuf>,
+    /// A directory: a real server whose address or name is that of a file in it gets no new connections.
+    pub maintenance_dir: Option<PathBuf>,
+    /// Whether a server that is down and that somebody has deleted from the table comes back to it with weight 0.
+    pub readd_quiescent: bool,
+    /// What happens to a virtual in the table when the daemon ends, unless the virtual says otherwise.
     pub on_exit: OnExit,
     /// How often the table is compared with what is wanted.
     pub resync: Duration,
+    /// What the probes through the VIP need.
+    pub vip: Vip,
     /// The farm, in the order of the file.
     pub virtuals: Vec<VirtualConfig>,
 }
@@ -82,7 +101,7 @@ pub enum LogLevel {
     Trace,
 }
 
-/// `log_format = "text"` or `"json"`.
+/// `log_format = "text"`, `"json"` or `"ldirectord"`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
     /// One line an event, for people and the journal.
@@ -90,6 +109,8 @@ pub enum LogFormat {
     Text,
     /// One JSON object an event.
     Json,
+    /// The lines of ldirectord, in its words: `[Tue Nov 24 16:33:54 2026|ldirectord|4711] Added virtual server: …`.
+    Ldirectord,
 }
 
 /// `on_exit = "keep"` or `"remove"`.
@@ -115,10 +136,19 @@ pub struct VirtualConfig {
     pub quiescent: bool,
     /// How long the connections of a removed server may go on before it is deleted.
     pub drain: Duration,
-    /// Percent of the base weight that soft reasons leave in service at least; 0 to 100.
-    pub floor: u8,
+    /// Percent of the base weight that soft reasons leave in service at least, 0 to 100; at 0 the last server stays.
+    /// `None`: a soft reason takes a server out as a hard one does, the last one too.
+    pub floor: Option<u8>,
+    /// What happens to it in the table when the daemon ends.
+    pub on_exit: OnExit,
     /// Who serves while no real server can; never checked.
     pub fallback: Option<(RealId, RealSettings)>,
+    /// What is run when no real server can serve any more, and when one can again.
+    pub fallback_command: Option<CommandLine>,
+    /// A file that gets a line for each check.
+    pub monitor_file: Option<PathBuf>,
+    /// Who gets mails about it.
+    pub alert: Alert,
     /// What only the proxy dataplane can do.
     pub proxy: ProxyOptions,
     /// Who serves; ids are unique.
@@ -132,9 +162,10 @@ pub struct RealConfig {
     pub id: RealId,
     /// Settings with the base weight, which it gets when it is well.
     pub settings: RealSettings,
-    /// How to find out whether it is well, one plan a tier; without any it is taken for well always,
-    /// and a type "off" has the base weight 0.
+    /// How to find out whether it is well, one plan a tier; without any it is taken for well always.
     pub checks: Vec<CheckPlan>,
+    /// Never in service and never checked (type "off"); its base weight is 0, and a fallback does not stand in for it.
+    pub off: bool,
 }
 
 /// Checks of one server differ in what they cost, and each has its own pace.
@@ -148,6 +179,10 @@ pub enum Tier {
     Tls,
     /// Whether it takes a message.
     Data,
+    /// Whether a message that it takes arrives.
+    Canary,
+    /// Whether a client reaches it through the VIP.
+    Vip,
 }
 
 impl Tier {
@@ -159,6 +194,8 @@ impl Tier {
             Self::Mail => "mail",
             Self::Tls => "tls",
             Self::Data => "data",
+            Self::Canary => "canary",
+            Self::Vip => "vip",
         }
     }
 }
@@ -184,6 +221,21 @@ pub struct CheckPlan {
     pub warn_days: u32,
     /// While it is up: how many times only a connection is asked for between two whole checks.
     pub connects_between: u32,
+    /// What becomes of the message, where that is waited for.
+    pub canary: Option<Arc<Canary>>,
+}
+
+/// Where the canaries of a server come back to, and how long they may take.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Canary {
+    /// Where they are received.
+    pub listen: SocketAddr,
+    /// What is spoken there.
+    pub dialect: Dialect,
+    /// From so long on a canary is late.
+    pub slow: Duration,
+    /// From so long on it is lost; longer than `slow`.
+    pub lost: Duration,
 }
 
 impl CheckPlan {

@@ -4,8 +4,10 @@
 //! Fails with every problem at once, each with its place, in the order of the text. While the text has syntax
 //! errors, what depends on several keys is left unsaid.
 
+mod canary;
 mod check;
 mod fields;
+mod outside;
 mod reals;
 mod services;
 mod source;
@@ -26,11 +28,14 @@ use config::ValueKind;
 
 use self::check::CheckLayer;
 use self::fields::{Fields, Raw, Report};
-use self::values::{boolean, duration, socket_address, word};
+use self::outside::{AlertLayer, log_target};
+use self::steps::file;
+use self::values::{boolean, duration, socket_address, whole, word};
 use self::virtuals::Lowered;
-use self::vocabulary::{CHECK, TOP, VIRTUAL};
+use self::vocabulary::{ALERT, CHECK, TOP, VIRTUAL};
 use super::diagnostic::{Diagnostic, Place};
-use super::{Config, DEFAULT_HTTP, DataplaneChoice, LogFormat, LogLevel, OnExit};
+use super::{Config, DEFAULT_HTTP, DataplaneChoice, LogFormat, LogLevel, LogTarget, OnExit, Tier};
+use crate::vip::{self, Vip};
 
 pub(crate) use self::steps::parse_pin;
 pub(super) use self::values::is_host_name;
@@ -53,7 +58,8 @@ const LOG_LEVELS: [(&str, LogLevel); 5] = [
     ("debug", LogLevel::Debug),
     ("trace", LogLevel::Trace),
 ];
-const LOG_FORMATS: [(&str, LogFormat); 2] = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+const LOG_FORMATS: [(&str, LogFormat); 3] =
+    [("text", LogFormat::Text), ("json", LogFormat::Json), ("ldirectord", LogFormat::Ldirectord)];
 const ON_EXITS: [(&str, OnExit); 2] = [("keep", OnExit::Keep), ("remove", OnExit::Remove)];
 
 /// Reads a configuration from `text` with `variables` of the environment over it.
@@ -77,6 +83,8 @@ struct Farm<'a> {
     /// `None` where the file is wrong about it; rules keep silent.
     dataplane: Option<DataplaneChoice>,
     check: CheckLayer,
+    alert: AlertLayer,
+    on_exit: OnExit,
     host_name: &'a str,
     reals: Cell<u32>,
 }
@@ -95,31 +103,66 @@ impl Farm<'_> {
 
 fn lower_top(fields: &Fields<'_>, report: &Report<'_>, host_name: &str) -> Config {
     let dataplane = fields.read("dataplane", |raw| word(raw, &DATAPLANES));
+    let on_exit = fields.read("on_exit", |raw| word(raw, &ON_EXITS)).or(OnExit::Keep);
     let farm = Farm {
         report,
         dataplane: dataplane.known_or(DataplaneChoice::Auto),
         check: CheckLayer::read(fields.table("check", &CHECK).as_ref(), &CheckLayer::default()),
+        alert: AlertLayer::read(fields.table("alert", &ALERT).as_ref(), &AlertLayer::default()),
+        on_exit,
         host_name,
         reals: Cell::new(0),
     };
-    let virtuals: Vec<_> =
+    let mut virtuals: Vec<_> =
         fields.tables("virtual", &VIRTUAL).iter().filter_map(|one| virtuals::lower(one, &farm)).collect();
     if !fields.has("virtual") {
         report.rule_of_file(format!("there is no virtual; the smallest file is:\n{SMALLEST}"));
     }
     refuse_doubles(report, &virtuals);
+    canary::refuse_shared_receivers(report, &virtuals);
+    let vip = lower_vip(fields, report, &mut virtuals);
     Config {
         dataplane: dataplane.or(DataplaneChoice::Auto),
         http: fields.read("http", http).or(Some(DEFAULT_HTTP)),
         log: fields.read("log", |raw| word(raw, &LOG_LEVELS)).or(LogLevel::Info),
         log_format: fields.read("log_format", |raw| word(raw, &LOG_FORMATS)).or(LogFormat::Text),
         autoreload: fields.read("autoreload", boolean).or(false),
-        on_exit: fields.read("on_exit", |raw| word(raw, &ON_EXITS)).or(OnExit::Keep),
+        log_to: fields.read("log_to", log_target).or(LogTarget::Stderr),
+        supervised: fields.read("supervised", boolean).or(false),
+        callback: fields.read("callback", file).given().map(|(path, _)| path.clone()),
+        execute: fields.list("execute", file).or(Vec::new()),
+        maintenance_dir: fields.read("maintenance_dir", file).given().map(|(path, _)| path.clone()),
+        readd_quiescent: fields.read("readd_quiescent", boolean).or(true),
+        on_exit,
         resync: fields
             .read("resync", |raw| duration(raw, Duration::from_secs(1)..=Duration::from_secs(3600)))
             .or(Duration::from_secs(30)),
+        vip,
         virtuals: virtuals.into_iter().map(|one| one.config).collect(),
     }
+}
+
+/// Adds the probes through the VIP, with marks that no virtual of the file has.
+fn lower_vip(fields: &Fields<'_>, report: &Report<'_>, virtuals: &mut [Lowered]) -> Vip {
+    let first_mark =
+        fields.read("vip_marks", |raw| whole(raw, 1..=u32::MAX - (vip::MARKS - 1))).or(vip::FIRST_MARK);
+    let mut vip = Vip { first_mark, ..Vip::default() };
+    for Lowered { config, vip_check, .. } in virtuals.iter_mut() {
+        let Some(place) = vip_check else { continue };
+        vip::add_probes(config, &mut vip);
+        if !config.reals.iter().flat_map(|real| &real.checks).any(|plan| plan.tier == Tier::Vip) {
+            let message = "vip_check: no real server here can be asked through the VIP: that is for those with a check and \
+                           forward = \"gate\" or \"ipip\", of the family of the virtual";
+            report.rule(place, message.to_owned());
+        }
+    }
+    let mut marked = virtuals.iter().filter(|one| vip.services.contains_key(&one.config.id));
+    if let Some(Lowered { config, id_place, .. }) = marked.next() {
+        let message =
+            format!("fwmark: {} is needed for vip_check; another one, or another vip_marks", config.id);
+        report.rule(id_place, message);
+    }
+    vip
 }
 
 /// An address and port, or nothing.
@@ -135,7 +178,7 @@ fn http(raw: &Raw<'_>) -> Result<Option<SocketAddr>, String> {
 /// A virtual is one service of the kernel; a name is one row in metrics and commands.
 fn refuse_doubles(report: &Report<'_>, virtuals: &[Lowered]) {
     let (mut ids, mut names) = (BTreeMap::new(), BTreeMap::new());
-    for Lowered { config, id_place, name_place } in virtuals {
+    for Lowered { config, id_place, name_place, .. } in virtuals {
         if let Some(earlier) = ids.insert(config.id, id_place) {
             let line = report.name_of(earlier);
             report.rule(id_place, format!("virtual: {} is in {line} already; each virtual once", config.id));

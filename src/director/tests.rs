@@ -3,7 +3,9 @@
 use std::sync::Mutex;
 
 use super::*;
-use crate::config::{DataplaneChoice, LogFormat, LogLevel, ProxyOptions, RealConfig, VirtualConfig};
+use crate::config::{
+    Alert, DataplaneChoice, LogFormat, LogLevel, LogTarget, ProxyOptions, RealConfig, VirtualConfig,
+};
 use crate::dataplane::Error;
 use crate::dataplane::memory::Memory;
 use crate::model::{Forward, Protocol, RealId, RealSettings, Scheduler, VirtualSettings, Weight};
@@ -65,10 +67,19 @@ fn a_virtual(n: u8) -> VirtualConfig {
         settings: VirtualSettings::new(Scheduler::Wlc),
         quiescent: true,
         drain: SOON,
-        floor: 50,
+        floor: Some(50),
+        on_exit: OnExit::Keep,
         fallback: None,
+        fallback_command: None,
+        monitor_file: None,
+        alert: Alert::default(),
         proxy: ProxyOptions { protocol: None, idle: SOON },
-        reals: vec![RealConfig { id: RealId(([10, 0, 1, n], 25).into()), settings, checks: vec![] }],
+        reals: vec![RealConfig {
+            id: RealId(([10, 0, 1, n], 25).into()),
+            settings,
+            checks: vec![],
+            off: false,
+        }],
     }
 }
 
@@ -79,7 +90,14 @@ fn farm(virtuals: &[u8]) -> Config {
         log: LogLevel::Info,
         log_format: LogFormat::Text,
         autoreload: false,
+        log_to: LogTarget::Stderr,
+        supervised: false,
+        callback: None,
+        execute: vec![],
+        maintenance_dir: None,
+        readd_quiescent: true,
         on_exit: OnExit::Keep,
+        vip: crate::vip::Vip::default(),
         resync: Duration::from_millis(20),
         virtuals: virtuals.iter().map(|n| a_virtual(*n)).collect(),
     }

@@ -21,14 +21,19 @@ fn whole(target: SocketAddr, deadline: Duration, file: &Path) -> CheckSpec {
     let to = "void@example.com".to_owned();
     if let Kind::Smtp(smtp) = &mut spec.kind {
         let file = file.to_owned();
-        smtp.auth = Some(Box::new(AuthSpec { file, mechanism: None, over: AuthOver::Anything, timeout }));
+        smtp.auth = Some(Box::new(AuthSpec {
+            from: file.into(),
+            mechanism: None,
+            over: AuthOver::Anything,
+            timeout,
+        }));
         smtp.mail = Some(Box::new(MailSpec {
             from: from.clone(),
             accept: Some("postmaster@example.com".to_owned()),
             refuse: Some("x@elsewhere.example".to_owned()),
             timeout,
         }));
-        smtp.data = Some(Box::new(DataSpec { from, to, timeout }));
+        smtp.data = Some(Box::new(DataSpec { from, to, timeout, text: None }));
     }
     spec
 }

@@ -36,13 +36,16 @@ fn datagrams(server: &Server) -> [Kind; 3] {
     [
         Kind::Dns(Box::new(DnsSpec { name, ..DnsSpec::default() })),
         Kind::Sip(Box::default()),
-        Kind::Radius(Box::new(RadiusSpec { login: None, secret: server.secret("secret", "shared\n") })),
+        Kind::Radius(Box::new(RadiusSpec {
+            login: None,
+            secret: server.secret("secret", "shared\n").into(),
+        })),
     ]
 }
 
 /// Runs a check that must keep its deadline, and says how it failed.
 async fn failure(target: SocketAddr, kind: &Kind, deadline: Duration) -> (Stage, Reason) {
-    let spec = CheckSpec { target, kind: kind.clone(), deadline, connect_timeout: deadline };
+    let spec = CheckSpec { target, kind: kind.clone(), deadline, connect_timeout: deadline, via: None };
     let outcome = checks::run(&spec).await;
     // The machine may be busy with other tests.
     assert!(outcome.took < deadline + Duration::from_millis(500), "{kind:?} took {:?}", outcome.took);
@@ -216,12 +219,12 @@ async fn a_file_that_others_can_read_disturbs_no_server() {
     std::fs::set_permissions(&open, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let sql = SqlSpec { login: Some(open.clone()), ..SqlSpec::default() };
+    let sql = SqlSpec { login: Some(open.clone().into()), ..SqlSpec::default() };
     for kind in [
         Kind::Mysql(Box::new(sql.clone())),
         Kind::Pgsql(Box::new(sql)),
-        Kind::Ldap(Box::new(LdapSpec { login: Some(open.clone()), ..LdapSpec::default() })),
-        Kind::Radius(Box::new(RadiusSpec { login: None, secret: open })),
+        Kind::Ldap(Box::new(LdapSpec { login: Some(open.clone().into()), ..LdapSpec::default() })),
+        Kind::Radius(Box::new(RadiusSpec { login: None, secret: open.into() })),
     ] {
         assert_eq!(failure(address, &kind, LIMIT).await, (Stage::Auth, Reason::Local), "{kind:?}");
     }

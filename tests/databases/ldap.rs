@@ -61,7 +61,11 @@ async fn a_directory_is_bound_to_and_searched() {
     assert_eq!(stages(&outcome), [Stage::Connect, Stage::Auth, Stage::Request, Stage::Quit]);
 
     let login = Some(server.secret("login", "cn=probe,dc=example,dc=com:right\n"));
-    let entry = LdapSpec { login, base: "cn=probe,dc=example,dc=com".to_owned(), ..LdapSpec::default() };
+    let entry = LdapSpec {
+        login: login.map(Into::into),
+        base: "cn=probe,dc=example,dc=com".to_owned(),
+        ..LdapSpec::default()
+    };
     for receive in [None, pattern("^cn=probe,dc=example,dc=com$"), pattern("^sn: a row")] {
         let outcome = server.check(&kind(LdapSpec { receive: receive.clone(), ..entry.clone() })).await;
         assert_eq!(outcome.verdict, Ok(()), "{receive:?}");
@@ -75,7 +79,7 @@ async fn a_directory_is_bound_to_and_searched() {
     let bad = LdapSpec { base: "no dn".to_owned(), ..LdapSpec::default() };
     assert_eq!(server.failure(&kind(bad)).await, (Stage::Request, Reason::Permfail, Some(34)));
     let login = Some(server.secret("wrong", "cn=probe,dc=example,dc=com:wrong\n"));
-    let wrong = LdapSpec { login, ..entry };
+    let wrong = LdapSpec { login: login.map(Into::into), ..entry };
     assert_eq!(server.failure(&kind(wrong)).await, (Stage::Auth, Reason::Permfail, Some(49)));
 }
 

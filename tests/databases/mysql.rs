@@ -49,7 +49,7 @@ fn kind(spec: SqlSpec) -> Kind {
 
 fn ask(server: &Server, request: &str) -> SqlSpec {
     SqlSpec {
-        login: Some(server.secret("login", "probe:right\n")),
+        login: Some(server.secret("login", "probe:right\n").into()),
         database: Some("mail".to_owned()),
         request: Some(request.to_owned()),
         ..SqlSpec::default()
@@ -80,7 +80,7 @@ async fn a_database_gives_a_row() {
     assert_eq!(fails(ask(&server, "SELECT 1 FROM gone")).await, (request, permfail, Some(1146)));
     assert_eq!(fails(ask(&server, "SELECT 1 FROM nothing")).await, (request, Reason::Unexpected, None));
     assert_eq!(fails(ask(&server, "SET @a = 1")).await, (request, Reason::Unexpected, None));
-    let wrong = SqlSpec { login: Some(server.secret("wrong", "probe:wrong\n")), ..spec.clone() };
+    let wrong = SqlSpec { login: Some(server.secret("wrong", "probe:wrong\n").into()), ..spec.clone() };
     assert_eq!(fails(wrong).await, (Stage::Auth, permfail, Some(1045)));
     let gone = SqlSpec { database: Some("gone".to_owned()), ..spec.clone() };
     assert_eq!(fails(gone).await, (Stage::Auth, permfail, Some(1044)));

@@ -61,7 +61,7 @@ fn kind(spec: SqlSpec) -> Kind {
 
 fn ask(server: &Server, user: &str, request: &str) -> SqlSpec {
     SqlSpec {
-        login: Some(server.secret(user, &format!("{user}:right\n"))),
+        login: Some(server.secret(user, &format!("{user}:right\n")).into()),
         database: Some("mail".to_owned()),
         request: Some(request.to_owned()),
         ..SqlSpec::default()
@@ -102,7 +102,7 @@ async fn a_database_gives_a_row_to_whoever_may_log_in() {
         told(request, Reason::Unexpected, "no")
     );
     let spec = ask(&server, "probe", "SELECT 1");
-    let wrong = SqlSpec { login: Some(server.secret("wrong", "probe:wrong\n")), ..spec.clone() };
+    let wrong = SqlSpec { login: Some(server.secret("wrong", "probe:wrong\n").into()), ..spec.clone() };
     assert_eq!(fails(wrong).await, told(Stage::Auth, permfail, "28P01"));
     let gone = SqlSpec { database: Some("gone".to_owned()), ..spec.clone() };
     assert_eq!(fails(gone).await, told(Stage::Auth, permfail, "3D000"));

@@ -32,8 +32,8 @@ fn freeradius(name: &str) -> Server {
 }
 
 fn kind(server: &Server, login: Option<&str>, secret: &str) -> Kind {
-    let login = login.map(|line| server.secret("login", line));
-    Kind::Radius(Box::new(RadiusSpec { login, secret: server.secret("secret", secret) }))
+    let login = login.map(|line| server.secret("login", line).into());
+    Kind::Radius(Box::new(RadiusSpec { login, secret: server.secret("secret", secret).into() }))
 }
 
 #[tokio::test]

@@ -24,11 +24,18 @@ fn script(folder: &Folder, text: &str) -> PathBuf {
 
 fn ask(command: &Path, deadline: Duration) -> CheckSpec {
     let kind = Kind::External(Box::new(ExternalSpec {
+        arguments: Vec::new(),
         command: command.to_owned(),
         service: "192.0.2.25".to_owned(),
         service_port: Some(25),
     }));
-    CheckSpec { target: "10.0.0.11:2525".parse().unwrap(), kind, deadline, connect_timeout: deadline }
+    CheckSpec {
+        target: "10.0.0.11:2525".parse().unwrap(),
+        kind,
+        deadline,
+        connect_timeout: deadline,
+        via: None,
+    }
 }
 
 const LONG: Duration = Duration::from_secs(30);

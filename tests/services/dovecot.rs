@@ -119,7 +119,7 @@ async fn a_login_that_dovecot_refuses_is_told_apart_from_one_that_it_cannot_judg
     }
     for (target, spec) in dovecot.doors() {
         let overheard =
-            LineSpec { login: Some(LoginSpec { file: wrong.clone(), over: AuthOver::Tls }), ..spec };
+            LineSpec { login: Some(LoginSpec { from: wrong.clone().into(), over: AuthOver::Tls }), ..spec };
         let reason = if overheard.tls.is_none() { Reason::Local } else { Reason::Tempfail };
         assert_eq!(failure(target, kind(overheard)).await, (Stage::Auth, reason, None));
     }

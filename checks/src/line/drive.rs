@@ -42,7 +42,7 @@ pub(crate) fn prepare(spec: &LineSpec) -> Result<Option<Credential>, Failure> {
     let credential = if spec.tls.is_none() && login.over == AuthOver::Tls {
         Err("a password is not said without TLS".to_owned())
     } else {
-        Credential::read(&login.file)
+        login.from.read()
     };
     credential.map(Some).map_err(|text| {
         let text = printable(text.as_bytes());

@@ -8,8 +8,7 @@ pub(crate) mod drive;
 pub mod reply;
 mod script;
 
-use std::path::PathBuf;
-
+use crate::credential::Login;
 use crate::smtp::{AuthOver, Pattern};
 use crate::tls::TlsSpec;
 
@@ -42,8 +41,8 @@ pub enum Protocol {
 /// Who to log in as.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LoginSpec {
-    /// The file of the credential, read at each check.
-    pub file: PathBuf,
+    /// Who that is.
+    pub from: Login,
     /// Where the password may be said.
     pub over: AuthOver,
 }

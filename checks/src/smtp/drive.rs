@@ -43,7 +43,7 @@ pub(crate) fn prepare(spec: &SmtpSpec) -> Result<Option<Credential>, Failure> {
         tls.prepare().map_err(local(Stage::Tls))?;
     }
     let Some(auth) = &spec.auth else { return Ok(None) };
-    Credential::read(&auth.file).map(Some).map_err(local(Stage::Auth))
+    auth.from.read().map(Some).map_err(local(Stage::Auth))
 }
 
 /// Talks to the server until it is clear how it is, at the latest until `deadline`. Reports to `outcome`.

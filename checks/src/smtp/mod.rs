@@ -8,12 +8,13 @@ pub mod reply;
 
 use std::cmp::Ordering;
 use std::hash::{Hash, Hasher};
-use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use regex::{Regex, RegexBuilder};
 
 use self::ehlo::Requirement;
+use crate::credential::Login;
 use crate::proxy_header::Version;
 use crate::tls::TlsSpec;
 
@@ -103,8 +104,8 @@ pub enum ProxyHeader {
 /// How to log in.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AuthSpec {
-    /// The file of the credential, read at each check.
-    pub file: PathBuf,
+    /// Who to log in as.
+    pub from: Login,
     /// How; `None` takes PLAIN where it is offered and LOGIN where not.
     pub mechanism: Option<Mechanism>,
     /// Where it may be said.
@@ -153,6 +154,9 @@ pub struct DataSpec {
     pub to: String,
     /// How long each answer may take.
     pub timeout: Duration,
+    /// The message: header, empty line and body, each line with its CRLF and its first dot doubled. `None` is one that says
+    /// what it is.
+    pub text: Option<Arc<str>>,
 }
 
 /// A regular expression that takes time linear in the text. Patterns are equal when their text is.

@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use checks::credential::Login;
 use checks::proxy_header::Version;
 use checks::smtp::ehlo::Requirement;
 use checks::smtp::{
@@ -149,7 +150,7 @@ impl Steps {
             tls: tls.map(Box::new),
             auth: self.auth_file.clone().map(|file| {
                 let over = if self.auth_without_tls { AuthOver::Anything } else { AuthOver::Tls };
-                Box::new(AuthSpec { file, mechanism: None, over, timeout: step })
+                Box::new(AuthSpec { from: Login::File(file), mechanism: None, over, timeout: step })
             }),
             mail: asks.then(|| {
                 let (accept, refuse) = (self.rcpt.clone(), self.refuse_rcpt.clone());
@@ -158,7 +159,7 @@ impl Steps {
             data: self
                 .data
                 .clone()
-                .map(|to| Box::new(DataSpec { from: self.from.clone(), to, timeout: step })),
+                .map(|to| Box::new(DataSpec { from: self.from.clone(), to, timeout: step, text: None })),
             banner_timeout: patience.unwrap_or(default.banner_timeout),
             ehlo_timeout: patience.unwrap_or(default.ehlo_timeout),
             quit_timeout: patience.unwrap_or(default.quit_timeout),

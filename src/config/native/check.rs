@@ -2,7 +2,7 @@
 //!
 //! Owns their keys, defaults and merge. Refuses to know anything else of a virtual.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,11 +10,12 @@ use checks::proxy_header::Version;
 use checks::smtp::{Dialect, ProxyHeader, SmtpSpec};
 use checks::{CheckSpec, Kind};
 
+use super::canary::Wanted;
 use super::fields::{Fields, Raw, Setting};
 use super::services::{Complaint, ServiceLayer};
 use super::steps::StepsLayer;
 use super::types::{CheckType, TYPES};
-use super::values::{duration, ehlo_name, port, text, whole, word};
+use super::values::{address, duration, ehlo_name, port, text, whole, word};
 use crate::config::{CheckPlan, Tier};
 use crate::model::VirtualId;
 use crate::verdict::{Cell, Row, Verdicts};
@@ -26,6 +27,7 @@ pub(super) const LONGEST: Duration = Duration::from_secs(3600);
 #[derive(Clone, Debug, Default)]
 pub(super) struct CheckLayer {
     pub(super) kind: Setting<CheckType>,
+    pub(super) address: Setting<IpAddr>,
     pub(super) port: Setting<u16>,
     ehlo_name: Setting<String>,
     interval: Setting<Duration>,
@@ -76,6 +78,7 @@ impl CheckLayer {
         let known = kind.known_or(CheckType::Smtp);
         let layer = Self {
             kind,
+            address: fields.read("address", address).over(&base.address),
             port: fields.read("port", port).over(&base.port),
             ehlo_name: fields.read("ehlo_name", ehlo_name).over(&base.ehlo_name),
             interval: time("interval").over(&base.interval),
@@ -88,7 +91,7 @@ impl CheckLayer {
             ehlo_timeout: time("ehlo_timeout").over(&base.ehlo_timeout),
             quit_timeout: time("quit_timeout").over(&base.quit_timeout),
             connects_between: fields
-                .read("connects_between", |raw| whole(raw, 1..=1000))
+                .read("connects_between", |raw| whole(raw, 1..=1_000_000))
                 .over(&base.connects_between),
             steps: StepsLayer::read(fields, &base.steps, known),
             service: ServiceLayer::read(fields, &base.service),
@@ -130,12 +133,32 @@ impl CheckLayer {
                 vec![(Tier::Base, kind, interval)]
             }
         };
-        let plan = |(tier, kind, interval)| CheckPlan {
+        Ok(tiers.into_iter().map(|tier| self.plan(asked, tier)).collect())
+    }
+
+    /// The canary of a server; `None` where it is not asked as a server of mail.
+    pub(super) fn canary_plan(&self, asked: &Asked<'_>, wanted: &Wanted) -> Option<CheckPlan> {
+        let kind = self.kind.or(CheckType::Smtp);
+        if !kind.speaks_smtp() {
+            return None;
+        }
+        let dialect = if kind == CheckType::Lmtp { Dialect::Lmtp } else { Dialect::Smtp };
+        let whole = self.smtp(dialect, asked.host_name);
+        let whole = SmtpSpec { mail: None, data: Some(Box::new(wanted.data.clone())), ..whole };
+        let tiers = self.steps.tiers(whole, wanted.interval);
+        let (_, smtp, _) = tiers.into_iter().find(|(tier, ..)| *tier == Tier::Data)?;
+        let plan = self.plan(asked, (Tier::Canary, Kind::Smtp(smtp), wanted.interval));
+        Some(CheckPlan { canary: Some(Arc::clone(&wanted.canary)), ..plan })
+    }
+
+    fn plan(&self, asked: &Asked<'_>, (tier, kind, interval): (Tier, Kind, Duration)) -> CheckPlan {
+        CheckPlan {
             spec: CheckSpec {
                 target: asked.target,
                 kind,
                 deadline: self.deadline.or(Duration::from_secs(15)),
                 connect_timeout: self.connect_timeout.or(Duration::from_secs(3)),
+                via: None,
             },
             tier,
             interval,
@@ -145,8 +168,8 @@ impl CheckLayer {
             verdicts: Arc::clone(&self.verdicts),
             warn_days: self.steps.warn_days(),
             connects_between: if tier == Tier::Base { self.connects_between.or(0) } else { 0 },
-        };
-        Ok(tiers.into_iter().map(plan).collect())
+            canary: None,
+        }
     }
 
     fn smtp(&self, dialect: Dialect, host_name: &str) -> SmtpSpec {

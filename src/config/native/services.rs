@@ -1,11 +1,10 @@
 //! What a `check` table says to services that are not SMTP, and the check that comes of it.
 //!
-//! Owns `request`, `receive`, `host`, `method`, `database`, `secret_file` and `command`: their merge, what each type
+//! Owns `request`, `receive`, `host`, `method`, `database`, `secret_file`, `secret` and `command`: their merge, what each type
 //! makes of them, and what it cannot do without. Refuses to know the pace of a check. Files are named here and read by
 //! the check. Fails with complaints, each with its place.
 
-use std::path::PathBuf;
-
+use checks::credential::Secret;
 use checks::dns::{DnsSpec, Query, is_name};
 use checks::external::ExternalSpec;
 use checks::http::{HttpSpec, Method, is_host, is_target};
@@ -29,6 +28,8 @@ use crate::model::{Protocol as Carrier, VirtualId};
 const METHODS: [(&str, Method); 2] = [("GET", Method::Get), ("HEAD", Method::Head)];
 /// What comes of a setting that was reported already: no configuration is made of it.
 const UNUSED: Kind = Kind::Connect;
+/// Longest secret.
+const MAX_SECRET: usize = 128;
 /// Longest request.
 const MAX_REQUEST: usize = 2048;
 
@@ -40,8 +41,8 @@ pub(super) struct ServiceLayer {
     host: Setting<String>,
     method: Setting<Method>,
     database: Setting<String>,
-    secret_file: Setting<PathBuf>,
-    command: Setting<PathBuf>,
+    secret: Setting<Secret>,
+    command: Setting<Vec<String>>,
 }
 
 /// Why there is no check: what to say, and where; `None` is the place of `type`.
@@ -56,8 +57,8 @@ impl ServiceLayer {
             host: fields.read("host", host).over(&base.host),
             method: fields.read("method", |raw| word(raw, &METHODS)).over(&base.method),
             database: fields.read("database", database).over(&base.database),
-            secret_file: fields.read("secret_file", file).over(&base.secret_file),
-            command: fields.read("command", file).over(&base.command),
+            secret: read_secret(fields).over(&base.secret),
+            command: read_command(fields).over(&base.command),
         }
     }
 
@@ -163,7 +164,7 @@ impl ServiceLayer {
 
     fn line(&self, protocol: Protocol, tls: Option<TlsSpec>, steps: &StepsLayer) -> Result<Kind, Complaint> {
         let login = steps.auth().filter(|_| protocol != Protocol::Nntp);
-        let login = login.map(|auth| LoginSpec { file: auth.file, over: auth.over });
+        let login = login.map(|auth| LoginSpec { from: auth.from, over: auth.over });
         let fetch = if protocol == Protocol::Ftp { self.fetch()? } else { None };
         Ok(Kind::Line(Box::new(LineSpec { protocol, tls, login, fetch })))
     }
@@ -181,7 +182,7 @@ impl ServiceLayer {
 
     fn ldap(&self, tls: Option<TlsSpec>, steps: &StepsLayer) -> Result<Kind, Complaint> {
         let base = self.line_of_text("a DN such as \"dc=example,dc=com\"")?.unwrap_or_default();
-        let login = steps.auth().map(|auth| auth.file);
+        let login = steps.auth().map(|auth| auth.from);
         Ok(Kind::Ldap(Box::new(LdapSpec { tls, login, base, receive: self.receive() })))
     }
 
@@ -209,7 +210,7 @@ impl ServiceLayer {
     }
 
     fn sql(&self, steps: &StepsLayer) -> Result<SqlSpec, Complaint> {
-        let login = steps.auth().map(|auth| auth.file);
+        let login = steps.auth().map(|auth| auth.from);
         let request = self.line_of_text("a statement such as \"SELECT 1\"")?;
         if login.is_none() && request.is_some() {
             let message = "request: is asked after a login; it needs auth = { file = \"…\" }";
@@ -233,14 +234,15 @@ impl ServiceLayer {
     }
 
     fn radius(&self, steps: &StepsLayer) -> Result<Kind, Complaint> {
-        let Some((secret, _)) = self.secret_file.given() else {
-            if !self.secret_file.is_absent() {
+        let Some((secret, _)) = self.secret.given() else {
+            if !self.secret.is_absent() {
                 return Ok(UNUSED);
             }
-            let message = "secret_file is missing; it holds the secret that we share with the server";
+            let message =
+                "secret_file is missing; it holds the secret that we share with the server; or write secret";
             return Err((None, format!("check: {message}")));
         };
-        let login = steps.auth().map(|auth| auth.file);
+        let login = steps.auth().map(|auth| auth.from);
         Ok(Kind::Radius(Box::new(RadiusSpec { login, secret: secret.clone() })))
     }
 
@@ -270,7 +272,11 @@ impl ServiceLayer {
             Some(VirtualId::Fwmark { mark, .. }) => (mark.to_string(), None),
             None => (String::new(), None),
         };
-        Ok(Kind::External(Box::new(ExternalSpec { command: command.clone(), service, service_port })))
+        let (command, arguments) = match command.split_first() {
+            Some((command, arguments)) => (command.into(), arguments.to_vec()),
+            None => return Ok(UNUSED),
+        };
+        Ok(Kind::External(Box::new(ExternalSpec { command, arguments, service, service_port })))
     }
 
     /// The request of a protocol in which a line end would be a second one; `None` where there is none.
@@ -325,6 +331,49 @@ fn database(raw: &Raw<'_>) -> Result<String, String> {
         Ok(text.to_owned())
     } else {
         Err(format!("{} is not {want}", raw.shown()))
+    }
+}
+
+/// A secret is in a file, or here.
+fn read_secret(fields: &Fields<'_>) -> Setting<Secret> {
+    let written = fields.read("secret", |raw| {
+        let want = "the secret that we share with the server, one line";
+        let text = text(raw, want)?;
+        let good = (1..=MAX_SECRET).contains(&text.len()) && !text.contains(char::is_control);
+        good.then(|| Secret::Written(text.to_owned())).ok_or_else(|| format!("this is not {want}"))
+    });
+    if fields.has("secret_file") {
+        fields.refuse(&["secret"], "is in the secret_file already");
+    }
+    fields.read("secret_file", |raw| file(raw).map(Secret::File)).over(&written)
+}
+
+/// A program, or a list: a program and what it is told before the addresses.
+fn read_command(fields: &Fields<'_>) -> Setting<Vec<String>> {
+    let word = |raw: &Raw<'_>| {
+        let text = text(raw, "a program, or an argument of it")?;
+        if text.contains('\0') {
+            Err(format!("{} holds a zero byte", raw.shown()))
+        } else {
+            Ok(text.to_owned())
+        }
+    };
+    let program = |raw: &Raw<'_>| file(raw).map(|file| file.to_string_lossy().into_owned());
+    match fields.raw("command").map(|raw| raw.kind) {
+        Some(config::ValueKind::Array(_)) => {
+            let words = fields.list("command", word);
+            let is_program =
+                |(words, _): (&Vec<String>, _)| words.first().is_some_and(|first| first.starts_with('/'));
+            if words.given().is_none_or(is_program) {
+                return words;
+            }
+            fields.refuse_value(
+                "command",
+                "does not begin with an absolute path such as \"/etc/smtp-director/check\"",
+            );
+            Setting::Wrong
+        }
+        _ => fields.read("command", |raw| program(raw).map(|program| vec![program])),
     }
 }
 

@@ -9,6 +9,7 @@ mod tiers;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use checks::credential::{Credential, Login};
 use checks::proxy_header::Version;
 use checks::smtp::ehlo::Requirement;
 use checks::smtp::{
@@ -138,7 +139,7 @@ fn interval(fields: &Fields<'_>, base: &Setting<Duration>) -> Setting<Duration> 
     fields.read("interval", |raw| duration(raw, SHORTEST..=LONGEST)).over(base)
 }
 
-const TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Debug, Default)]
 struct TlsLayer {
@@ -237,7 +238,7 @@ impl TlsLayer {
 #[derive(Clone, Debug, Default)]
 struct AuthLayer {
     there: bool,
-    file: Setting<PathBuf>,
+    login: Setting<Login>,
     mechanism: Setting<Mechanism>,
     without_tls: Setting<bool>,
     timeout: Setting<Duration>,
@@ -248,13 +249,15 @@ impl AuthLayer {
         let Some(fields) = fields else { return base.clone() };
         let layer = Self {
             there: true,
-            file: fields.read("file", file).over(&base.file),
+            login: read_login(fields).over(&base.login),
             mechanism: fields.read("mechanism", |raw| word(raw, &MECHANISMS)).over(&base.mechanism),
             without_tls: fields.read("without_tls", boolean).over(&base.without_tls),
             timeout: timeout(fields, &base.timeout),
         };
-        if layer.file.is_absent() {
-            fields.rule("auth: file is missing; it holds one line user:password".into());
+        if layer.login.is_absent() {
+            fields.rule(
+                "auth: file is missing; it holds one line user:password; or write user and password".into(),
+            );
         }
         if kind.is_some_and(|kind| !kind.speaks_smtp()) {
             fields.refuse(&["mechanism", "timeout"], "is for checks that speak SMTP only");
@@ -263,13 +266,43 @@ impl AuthLayer {
     }
 
     fn spec(&self) -> Option<Box<AuthSpec>> {
-        let (file, _) = self.file.given()?;
+        let (login, _) = self.login.given()?;
         Some(Box::new(AuthSpec {
-            file: file.clone(),
+            from: login.clone(),
             mechanism: self.mechanism.given().map(|(mechanism, _)| *mechanism),
             over: if self.without_tls.or(false) { AuthOver::Anything } else { AuthOver::Tls },
             timeout: self.timeout.or(TIMEOUT),
         }))
+    }
+}
+
+/// Who to log in as: in a file, or here.
+fn read_login(fields: &Fields<'_>) -> Setting<Login> {
+    let read = |key: &'static str| fields.read(key, |raw| text(raw, "one line of text").map(str::to_owned));
+    let (user, password) = (read("user"), read("password"));
+    if fields.has("file") {
+        fields.refuse(&["user", "password"], "is in the file already");
+        return fields.read("file", |raw| file(raw).map(Login::File));
+    }
+    match (user, password) {
+        (Setting::Absent, Setting::Absent) => Setting::Absent,
+        (Setting::Given(user, place), Setting::Given(password, _)) => match Credential::new(&user, &password)
+        {
+            Some(credential) => Setting::Given(Login::Written(credential), place),
+            None => {
+                fields.refuse(&["user"], "is no login; user and password are one line each, and short");
+                Setting::Wrong
+            }
+        },
+        (user, password) => {
+            if user.is_absent() {
+                fields.refuse(&["password"], "needs its user");
+            }
+            if password.is_absent() {
+                fields.refuse(&["user"], "needs its password");
+            }
+            Setting::Wrong
+        }
     }
 }
 
@@ -336,7 +369,7 @@ impl DataLayer {
     fn spec(&self) -> Option<Box<DataSpec>> {
         let (to, _) = self.to.given()?;
         let (from, timeout) = (self.from.or(String::new()), self.timeout.or(TIMEOUT));
-        Some(Box::new(DataSpec { from, to: to.clone(), timeout }))
+        Some(Box::new(DataSpec { from, to: to.clone(), timeout, text: None }))
     }
 }
 
@@ -389,7 +422,7 @@ pub(super) fn file(raw: &Raw<'_>) -> Result<PathBuf, String> {
     }
 }
 
-fn sender(raw: &Raw<'_>) -> Result<String, String> {
+pub(super) fn sender(raw: &Raw<'_>) -> Result<String, String> {
     let want = "an address such as \"check@example.com\", or \"\" for the null sender";
     let text = text(raw, want)?;
     if text.is_empty() || is_mailbox(text) {
@@ -399,7 +432,7 @@ fn sender(raw: &Raw<'_>) -> Result<String, String> {
     }
 }
 
-fn recipient(raw: &Raw<'_>) -> Result<String, String> {
+pub(super) fn recipient(raw: &Raw<'_>) -> Result<String, String> {
     let want = "an address such as \"postmaster@example.com\"";
     let text = text(raw, want)?;
     if is_mailbox(text) { Ok(text.to_owned()) } else { Err(format!("{} is not {want}", raw.shown())) }

@@ -152,11 +152,12 @@ impl CheckType {
             "receive" => matches!(self, Http | Https | HttpProxy | Ftp | Ldap | Ldaps | Dns | SimpleTcp),
             "host" | "method" => matches!(self, Http | Https | HttpProxy),
             "database" => matches!(self, Mysql | Pgsql),
-            "secret_file" => self == Radius,
+            "secret_file" | "secret" => self == Radius,
             "command" => self == External,
             // What begins with a TCP connection and does not end there.
             "connects_between" => !matches!(self, Oracle | Connect | Ping | External | Dns | Sip | Radius),
             "port" => self != Ping,
+            "address" => self != External,
             "connect_timeout" => !matches!(self, External | Radius),
             _ => true,
         }

@@ -171,6 +171,14 @@ fn is_address_literal(text: &str) -> bool {
     }
 }
 
+/// The address of one host, without a port.
+pub(super) fn address(raw: &Raw<'_>) -> Result<IpAddr, String> {
+    let want = "an address such as \"10.0.0.11\" or \"2001:db8::11\"";
+    let ip: IpAddr = text(raw, want)?.parse().map_err(|_| format!("{} is not {want}", raw.shown()))?;
+    plain(ip, SocketAddr::new(ip, 0)).map_err(|reason| format!("{} {reason}", raw.shown()))?;
+    Ok(ip)
+}
+
 /// An address with its port, not 0.
 pub(super) fn socket_address(raw: &Raw<'_>, usual_port: u16) -> Result<SocketAddr, String> {
     let want = &format!(
@@ -229,12 +237,12 @@ pub(super) fn real_addresses(raw: &Raw<'_>) -> Result<(Vec<IpAddr>, Option<u16>)
         Some(more) if more >= MOST_IN_RANGE => {
             Err(format!("{} is too long; at most {MOST_IN_RANGE} servers in one range", raw.shown()))
         }
-        Some(_) => Ok(((from..=to).map(|number| address(number, first)).collect(), port)),
+        Some(_) => Ok(((from..=to).map(|number| numbered(number, first)).collect(), port)),
     }
 }
 
 /// The address of that number, of the family of `like`.
-fn address(number: u128, like: IpAddr) -> IpAddr {
+fn numbered(number: u128, like: IpAddr) -> IpAddr {
     match like {
         // Between two IPv4 addresses: it fits.
         IpAddr::V4(_) => IpAddr::V4(u32::try_from(number).unwrap_or(u32::MAX).into()),

@@ -6,14 +6,19 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use super::Farm;
+use config::ValueKind;
+
+use super::canary::{self, Wanted};
 use super::check::CheckLayer;
 use super::fields::{Fields, Raw, Setting};
+use super::outside::{AlertLayer, command_line};
 use super::reals::{Route, Service};
+use super::steps::file;
 use super::values::{boolean, duration, name, seconds, socket_address, text, whole, word};
-use super::vocabulary::{CHECK, REAL};
+use super::vocabulary::{ALERT, CANARY, CHECK, REAL};
+use super::{Farm, ON_EXITS};
 use crate::config::diagnostic::Place;
-use crate::config::{DataplaneChoice, ProxyOptions, ProxyProtocol, VirtualConfig};
+use crate::config::{DataplaneChoice, ProxyOptions, ProxyProtocol, RealConfig, Tier, VirtualConfig};
 use crate::model::{
     Family, Granularity, Persistence, Protocol, Scheduler, SchedulerFlags, VirtualId, VirtualSettings, Weight,
 };
@@ -23,13 +28,17 @@ const SECOND: Duration = Duration::from_secs(1);
 /// Of a server that has none of its own: a part of it is a number too, and a percentage.
 const WEIGHT: u32 = 100;
 /// Percent of the base weight that stays in service whatever soft reasons there are.
-const FLOOR: u32 = 50;
+const FLOOR: u8 = 50;
 
 /// A virtual, and where its identity and its name stand.
 pub(super) struct Lowered {
     pub(super) config: VirtualConfig,
     pub(super) id_place: Place,
     pub(super) name_place: Place,
+    /// What its `canary` says.
+    pub(super) canary: Option<Wanted>,
+    /// Where it says that it wants a probe through the VIP.
+    pub(super) vip_check: Option<Place>,
 }
 
 /// Reads one `[[virtual]]` with its servers. `None` where it has no usable identity, which was reported.
@@ -46,8 +55,13 @@ pub(super) fn lower<'a>(fields: &Fields<'_>, farm: &'a Farm<'a>) -> Option<Lower
     refuse_of_dataplane(fields, &protocol, &settings.scheduler, farm.dataplane);
     let called = fields.read("name", name);
     let quiescent = fields.read("quiescent", boolean).or(true);
-    let floor = fields.read("floor", |raw| whole(raw, 0..=100)).or(FLOOR);
+    let floor = fields.read("floor", floor).or(Some(FLOOR));
+    let on_exit = fields.read("on_exit", |raw| word(raw, &ON_EXITS)).or(farm.on_exit);
+    let command = fields.read("fallback_command", command_line);
+    let monitor_file = fields.read("monitor_file", file);
     let drain = fields.read("drain", |raw| duration(raw, Duration::ZERO..=DAY)).or(Duration::from_secs(600));
+
+    let alert = AlertLayer::read(fields.table("alert", &ALERT).as_ref(), &farm.alert).alert();
 
     let mut service = Service {
         farm,
@@ -57,6 +71,7 @@ pub(super) fn lower<'a>(fields: &Fields<'_>, farm: &'a Farm<'a>) -> Option<Lower
         weight: fields.read("weight", |raw| whole(raw, 0..=Weight::MAX_CONFIGURED)).or(usual_weight),
         check: CheckLayer::read(fields.table("check", &CHECK).as_ref(), &farm.check)
             .expecting(proxy.protocol),
+        canary: canary::read(fields.table("canary", &CANARY).as_ref()),
         servers: BTreeMap::new(),
     };
     if !fields.has("real") {
@@ -69,6 +84,12 @@ pub(super) fn lower<'a>(fields: &Fields<'_>, farm: &'a Farm<'a>) -> Option<Lower
         reals.extend(service.lower_real(&real));
     }
     let fallback = service.lower_fallback(fields);
+    let canary = service.canary;
+    let is_asked = |real: &RealConfig| real.checks.iter().any(|plan| plan.tier == Tier::Canary);
+    if let Some(canary) = canary.as_ref().filter(|_| !reals.is_empty() && !reals.iter().any(is_asked)) {
+        farm.report.rule(&canary.place, "canary: no server here is asked by SMTP or LMTP".into());
+    }
+    let vip_check = read_vip_check(fields, id, farm.dataplane);
     let (id, id_place) = identity?;
     Some(Lowered {
         name_place: called.place().unwrap_or(&id_place).clone(),
@@ -78,12 +99,18 @@ pub(super) fn lower<'a>(fields: &Fields<'_>, farm: &'a Farm<'a>) -> Option<Lower
             settings,
             quiescent,
             drain,
-            floor: u8::try_from(floor).unwrap_or(100),
+            floor,
+            on_exit,
             fallback,
+            fallback_command: command.given().map(|(command, _)| command.clone()),
+            monitor_file: monitor_file.given().map(|(path, _)| path.clone()),
+            alert,
             proxy,
             reals,
         },
         id_place,
+        canary,
+        vip_check,
     })
 }
 
@@ -208,6 +235,39 @@ fn granularity(raw: &Raw<'_>, family: Family) -> Result<Granularity, String> {
         Ok(mask) if !mask.is_unspecified() => Ok(Granularity::V4(mask)),
         Ok(_) => Err(format!("{} makes all clients one; {want}", raw.shown())),
         Err(_) => Err(format!("{} is not {want}", raw.shown())),
+    }
+}
+
+/// Where a probe through the VIP is wanted.
+fn read_vip_check(
+    fields: &Fields<'_>,
+    id: Option<VirtualId>,
+    dataplane: Option<DataplaneChoice>,
+) -> Option<Place> {
+    let wanted = fields.read("vip_check", boolean);
+    let (wanted, place) = wanted.given()?;
+    if dataplane == Some(DataplaneChoice::Proxy) {
+        fields.refuse(
+            &["vip_check"],
+            "no VIP is on the real servers of a proxy; it needs dataplane = \"ipvs\"",
+        );
+    } else if matches!(id, Some(VirtualId::Fwmark { .. })) {
+        fields.refuse(&["vip_check"], "a fwmark does not say which address a client connects to");
+    } else if matches!(id, Some(VirtualId::Address { protocol: Protocol::Udp, .. })) {
+        fields.refuse(&["vip_check"], "is a TCP connection, which is not for protocol = \"udp\"");
+    } else if *wanted {
+        return Some(place.clone());
+    }
+    None
+}
+
+/// Percent, or `"off"`.
+fn floor(raw: &Raw<'_>) -> Result<Option<u8>, String> {
+    match raw.kind {
+        ValueKind::String(text) if text == "off" => Ok(None),
+        _ => whole(raw, 0..=100)
+            .map(|percent| u8::try_from(percent).ok())
+            .map_err(|message| format!("{message}; or \"off\"")),
     }
 }
 

@@ -12,7 +12,25 @@ pub(super) struct Scope {
 
 pub(super) static TOP: Scope = Scope {
     title: "the top level",
-    keys: &["dataplane", "http", "log", "log_format", "autoreload", "on_exit", "resync", "check", "virtual"],
+    keys: &[
+        "dataplane",
+        "http",
+        "log",
+        "log_format",
+        "log_to",
+        "supervised",
+        "autoreload",
+        "callback",
+        "execute",
+        "maintenance_dir",
+        "readd_quiescent",
+        "on_exit",
+        "resync",
+        "vip_marks",
+        "alert",
+        "check",
+        "virtual",
+    ],
 };
 pub(super) static VIRTUAL: Scope = Scope {
     title: "[[virtual]]",
@@ -32,10 +50,16 @@ pub(super) static VIRTUAL: Scope = Scope {
         "quiescent",
         "drain",
         "floor",
+        "on_exit",
         "fallback",
+        "fallback_command",
+        "monitor_file",
         "proxy_protocol",
         "idle",
+        "vip_check",
         "weight",
+        "canary",
+        "alert",
         "check",
         "real",
     ],
@@ -48,6 +72,7 @@ pub(super) static CHECK: Scope = Scope {
     title: "check",
     keys: &[
         "type",
+        "address",
         "port",
         "ehlo_name",
         "interval",
@@ -75,6 +100,7 @@ pub(super) static CHECK: Scope = Scope {
         "method",
         "database",
         "secret_file",
+        "secret",
         "command",
     ],
 };
@@ -83,15 +109,22 @@ pub(super) static TLS: Scope = Scope {
     keys: &["mode", "verify", "name", "pins", "ca_file", "min_version", "warn_days", "interval", "timeout"],
 };
 pub(super) static AUTH: Scope =
-    Scope { title: "auth", keys: &["file", "mechanism", "without_tls", "timeout"] };
+    Scope { title: "auth", keys: &["file", "user", "password", "mechanism", "without_tls", "timeout"] };
 pub(super) static MAIL: Scope =
     Scope { title: "mail", keys: &["from", "accept", "refuse", "interval", "timeout"] };
+pub(super) static ALERT: Scope =
+    Scope { title: "alert", keys: &["to", "from", "every", "when", "smtp", "service", "comment"] };
 pub(super) static DATA: Scope = Scope { title: "data", keys: &["from", "to", "interval", "timeout"] };
+pub(super) static CANARY: Scope = Scope {
+    title: "canary",
+    keys: &["from", "to", "listen", "protocol", "interval", "slow", "lost", "timeout", "public"],
+};
 pub(super) static TUNNEL: Scope = Scope { title: "tunnel", keys: &["type", "port", "checksum"] };
 pub(super) static FALLBACK: Scope = Scope { title: "fallback", keys: &["address", "forward"] };
 
 /// Where a key that is unknown in one table may belong.
-static SCOPES: [&Scope; 10] = [&TOP, &VIRTUAL, &REAL, &CHECK, &TUNNEL, &FALLBACK, &TLS, &AUTH, &MAIL, &DATA];
+static SCOPES: [&Scope; 12] =
+    [&TOP, &VIRTUAL, &REAL, &CHECK, &TUNNEL, &FALLBACK, &TLS, &AUTH, &MAIL, &DATA, &ALERT, &CANARY];
 
 /// `"a", "b"`.
 pub(super) fn quoted(words: &[&str]) -> String {

@@ -122,7 +122,7 @@ async fn a_dead_sasl_backend_is_seen_at_auth() {
     let tls = certificate(&folder, 2100);
     let main_cf = format!("{SERVER}{tls}smtpd_sasl_auth_enable = yes\nsmtpd_tls_auth_only = yes\n");
     let postfix = Setup { sasl: &sasl, ..Setup::new("sasl", &main_cf) }.start();
-    let auth = AuthSpec { file, mechanism: None, over: AuthOver::Tls, timeout: LIMIT };
+    let auth = AuthSpec { from: file.into(), mechanism: None, over: AuthOver::Tls, timeout: LIMIT };
     let spec = SmtpSpec {
         auth: Some(Box::new(auth)),
         ..with_tls(&folder, TlsMode::Required, Verify::None, "mail.example.com")

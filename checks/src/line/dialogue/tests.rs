@@ -5,7 +5,7 @@ use crate::smtp::{AuthOver, Pattern};
 use proptest::prelude::*;
 
 fn spec(protocol: Protocol) -> LineSpec {
-    let login = Some(LoginSpec { file: "/nowhere".into(), over: AuthOver::Anything });
+    let login = Some(LoginSpec { from: "/nowhere".into(), over: AuthOver::Anything });
     let receive = Some(Pattern::new("well").unwrap());
     let fetch = (protocol == Protocol::Ftp).then(|| FetchSpec { path: "state.txt".into(), receive });
     LineSpec { protocol, tls: None, login, fetch }

@@ -1,5 +1,6 @@
 use std::net::SocketAddr;
 
+use checks::credential::{Credential, Login};
 use checks::smtp::{AuthOver, SmtpSpec};
 use checks::tls::{TlsMode, Verify};
 
@@ -81,7 +82,7 @@ fn pages_are_asked_for() {
 #[test]
 fn servers_that_speak_in_lines_are_spoken_to() {
     let line = |protocol| LineSpec { protocol, tls: None, login: None, fetch: None };
-    let login = |over| Some(LoginSpec { file: "/a".into(), over });
+    let login = |over| Some(LoginSpec { from: "/a".into(), over });
     let fetch = Some(FetchSpec { path: "f".to_owned(), receive: Some(Pattern::new("x").unwrap()) });
     for (lines, expected) in [
         ("check.type = \"pop\"", line(Protocol::Pop)),
@@ -107,7 +108,7 @@ fn servers_that_speak_in_lines_are_spoken_to() {
 
 #[test]
 fn all_other_services_are_asked() {
-    let file = |name: &str| Some(PathBuf::from(name));
+    let file = |name: &str| Some(name.into());
     let receive = Some(Pattern::new("x").unwrap());
     for (lines, expected) in [
         (
@@ -171,6 +172,7 @@ fn all_other_services_are_asked() {
         (
             "check = { type = \"external\", command = \"/c\" }",
             Kind::External(Box::new(ExternalSpec {
+                arguments: Vec::new(),
                 command: "/c".into(),
                 service: "192.0.2.25".to_owned(),
                 service_port: Some(80),
@@ -179,6 +181,7 @@ fn all_other_services_are_asked() {
         (
             "fwmark = 7\ncheck = { type = \"external\", command = \"/c\" }",
             Kind::External(Box::new(ExternalSpec {
+                arguments: Vec::new(),
                 command: "/c".into(),
                 service: "7".to_owned(),
                 service_port: None,
@@ -298,7 +301,7 @@ fn every_mistake_is_named() {
         ),
         (
             "check.type = \"radius\"",
-            "check: secret_file is missing; it holds the secret that we share with the server",
+            "check: secret_file is missing; it holds the secret that we share with the server; or write secret",
         ),
         (
             "check = { type = \"sip\", request = \"a b\" }",
@@ -338,6 +341,62 @@ fn every_mistake_is_named() {
     let overheard = "a password is not said without TLS; write type = \"pops\", or auth.without_tls = true";
     let said = problems("check = { type = \"pop\", auth.file = \"/a\" }");
     assert_eq!(said, [format!("type: {overheard}"), format!("auth: {overheard}")]);
+}
+
+#[test]
+fn secrets_and_arguments_may_be_written_down() {
+    let written = |user, password| Login::Written(Credential::new(user, password).unwrap());
+    let pop = "check = { type = \"pop\", auth = { user = \"u\", password = \"\", without_tls = true } }";
+    let login = Some(LoginSpec { from: written("u", ""), over: AuthOver::Anything });
+    assert_eq!(
+        kind(pop),
+        Kind::Line(Box::new(LineSpec { protocol: Protocol::Pop, tls: None, login, fetch: None }))
+    );
+    let radius = "protocol = \"udp\"\ncheck = { type = \"radius\", secret = \"s\", auth = { user = \"u\", password = \"p\" } }";
+    let spec = RadiusSpec { login: Some(written("u", "p")), secret: Secret::Written("s".to_owned()) };
+    assert_eq!(kind(radius), Kind::Radius(Box::new(spec)));
+    let Kind::External(spec) =
+        kind("check = { type = \"external\", command = [\"/usr/bin/perl\", \"/a b\"] }")
+    else {
+        panic!("no command");
+    };
+    assert_eq!((spec.command.to_str(), spec.arguments), (Some("/usr/bin/perl"), vec!["/a b".to_owned()]));
+    for (lines, expected) in [
+        (
+            "check = { type = \"pops\", auth = { file = \"/a\", user = \"u\" } }",
+            "user: is in the file already",
+        ),
+        ("check = { type = \"pops\", auth = { user = \"u\" } }", "user: needs its password"),
+        ("check = { type = \"pops\", auth = { password = \"u\" } }", "password: needs its user"),
+        (
+            "check = { type = \"pops\", auth = { user = \"u\\n\", password = \"p\" } }",
+            "user: is no login; user and password are one line each, and short",
+        ),
+        (
+            "check = { type = \"radius\", secret = \"a\\n\" }",
+            "secret: this is not the secret that we share with the server, one line",
+        ),
+        (
+            "check = { type = \"radius\", secret = \"a\", secret_file = \"/a\" }",
+            "secret: is in the secret_file already",
+        ),
+        (
+            "check = { type = \"external\", command = [\"perl\"] }",
+            "command: this does not begin with an absolute path such as \"/etc/smtp-director/check\"",
+        ),
+    ] {
+        assert_eq!(problems(lines), [expected], "{lines}");
+    }
+}
+
+#[test]
+fn a_check_may_go_to_another_address() {
+    assert_eq!(plan("check.address = \"10.9.9.9\"").spec.target.to_string(), "10.9.9.9:80");
+    let said = problems("check.address = \"10.9.9.9:25\"");
+    assert_eq!(
+        said,
+        ["address: \"10.9.9.9:25\" is not an address such as \"10.0.0.11\" or \"2001:db8::11\""]
+    );
 }
 
 #[test]

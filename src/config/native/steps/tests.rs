@@ -75,7 +75,7 @@ fn every_step_can_be_written() {
         ..SmtpSpec::default()
     };
     let auth = Some(Box::new(AuthSpec {
-        file: "/a".into(),
+        from: "/a".into(),
         mechanism: Some(Mechanism::Login),
         over: AuthOver::Tls,
         timeout: 2 * second,
@@ -86,7 +86,8 @@ fn every_step_can_be_written() {
         refuse: Some("e@f".into()),
         timeout: 3 * second,
     }));
-    let data = Some(Box::new(DataSpec { from: String::new(), to: "g@h".into(), timeout: 4 * second }));
+    let data =
+        Some(Box::new(DataSpec { from: String::new(), to: "g@h".into(), timeout: 4 * second, text: None }));
     let later = SmtpSpec { banner: None, banner_name: None, auth, ..base.clone() };
     assert_eq!(
         tiers("", &lines),
@@ -235,7 +236,10 @@ fn every_mistake_is_named() {
             "check.auth = { file = \"/a\" }",
             "auth: a password is not said without TLS; write tls = { mode = \"required\" }, or auth.without_tls = true",
         ),
-        ("check.auth = { without_tls = true }", "auth: file is missing; it holds one line user:password"),
+        (
+            "check.auth = { without_tls = true }",
+            "auth: file is missing; it holds one line user:password; or write user and password",
+        ),
         (
             "check.mail = { from = \"a@b\" }",
             "mail: accept is missing: a recipient of the farm, such as \"postmaster@example.com\"",
