@@ -30,6 +30,7 @@ pub mod vip;
 
 pub mod dataplane;
 
+pub mod canary;
 pub mod director;
 pub mod prober;
 
