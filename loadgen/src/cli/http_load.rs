@@ -14,7 +14,7 @@ use super::press::list;
 use super::target::{self, Reading};
 use crate::http::{Compare, HttpPlan, Statuses, Version};
 use crate::identify::Identify;
-use crate::job::{Choose, Job, Pace, Speech, Target};
+use crate::job::{Choose, Job, Pace, Speech, TICK, Target};
 use crate::mail::{Content, Law, MailPlan};
 use crate::plan::{Arrivals, Profile, Share, Stop};
 use crate::report::http_load::{Compared, render};
@@ -220,6 +220,7 @@ fn job(asked: &Asked) -> Result<Job, String> {
         timeout: Duration::from_secs(asked.timeout.unwrap_or(60)),
         idle: Duration::ZERO,
         drain: Duration::ZERO,
+        tick: TICK,
         identify: Identify::Never,
         tell: Some(if asked.checksum { tell_checksum } else { tell_bytes }),
     })

@@ -35,6 +35,9 @@ pub(in crate::cli) struct Arguments {
         conflicts_with = "sessions"
     )]
     pub(super) arrivals: String,
+    /// What is due within this time is started together, at its end: 1ms takes half the CPU of 250us, and is up to 1 ms late.
+    #[arg(long, value_name = "TIME", default_value = "250us", help_heading = "Load")]
+    pub(super) tick: String,
     /// Sessions of an open load at one time.
     #[arg(
         long,

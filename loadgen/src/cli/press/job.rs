@@ -125,10 +125,17 @@ pub(super) fn job(
         timeout: named_time("--timeout", &arguments.timeout)?,
         idle: named_time("--idle", &arguments.idle)?,
         drain: named_time("--drain", &arguments.drain)?,
+        tick: tick(&arguments.tick)?,
         identify,
         tell: None,
     };
     Ok((job, rate))
+}
+
+fn tick(text: &str) -> Result<Duration, String> {
+    let tick = time(text)?;
+    let range = Duration::from_micros(10)..=Duration::from_millis(5);
+    if range.contains(&tick) { Ok(tick) } else { Err(format!("--tick {text}: it is 10us to 5ms")) }
 }
 
 type PaceOf = (Pace, usize, Option<String>, Option<Duration>);
