@@ -59,7 +59,7 @@ async fn a_line_is_heard_whatever_becomes_of_the_connection() {
     assert_eq!(work(&hear(says(LINE).await).await.heard), Some(3));
     let stays = agent(|mut stream| async move {
         stream.write_all(LINE).await.unwrap();
-        std::future::pending().await
+        std::future::pending::<()>().await;
     });
     assert_eq!(work(&hear(stays.await).await.heard), Some(3), "who does not close is not waited for");
     let dribbles = agent(|mut stream| async move {
@@ -75,7 +75,7 @@ async fn bad_input_is_no_data_and_has_a_word() {
     let endless = agent(|mut stream| async move { while stream.write_all(&[b'a'; 4096]).await.is_ok() {} });
     let silent = agent(|stream| async move {
         let _stream = stream;
-        std::future::pending().await
+        std::future::pending::<()>().await;
     });
     let reset = agent(|stream| async move { stream.set_zero_linger().unwrap() });
     let nobody: SocketAddr = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
