@@ -98,7 +98,7 @@ const COUNTERS: [(&str, &str); 7] = [
     ),
     (
         CANARY_STRANGERS,
-        "What came to the receiver of canaries and was none that is waited for; labels: reason (no_canary, forged, earlier_start, doubled, too_many)",
+        "What came to the receiver of canaries and was none that is waited for; labels: reason (no_canary, forged, earlier_start, doubled)",
     ),
     (REAL_CONNECTIONS, "Connections scheduled; labels: virtual, real"),
 ];
