@@ -119,7 +119,7 @@ const COUNTERS: [(&str, &str); 8] = [
     ),
     (
         CANARY_STRANGERS,
-        "What came to the receiver of canaries and was none that is waited for; labels: reason (no_canary, forged, earlier_start, doubled, too_many)",
+        "What came to the receiver of canaries and was none that is waited for; labels: reason (no_canary, forged, earlier_start, doubled)",
     ),
     (
         QUEUE_REPORTS,
