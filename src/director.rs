@@ -409,6 +409,7 @@ impl<D: Dataplane> Director<D> {
             last_reload_ok: self.last_reload_ok,
             all_known: self.state.knows_all(),
             cut_off: self.state.cut_off_since().is_some(),
+            canaries_silent: self.state.canaries_silent(),
             virtuals,
         }));
     }

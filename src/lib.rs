@@ -32,6 +32,7 @@ pub mod vip;
 
 pub mod dataplane;
 
+pub mod canary;
 pub mod director;
 pub mod poller;
 pub mod prober;

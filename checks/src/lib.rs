@@ -168,6 +168,8 @@ pub enum Stage {
     Echo,
     /// An external command and its exit status.
     Command,
+    /// The way of a message from the server that took it to whoever waits for it.
+    Delivery,
     /// What the agent on the mail box says of it.
     Agent,
 }
@@ -217,13 +219,17 @@ pub enum Reason {
     CertificatePin,
     /// The command or the agent that was asked said no.
     Failed,
+    /// A message that the server took comes later than it may.
+    Late,
+    /// A message that the server took has not come for so long that it is not waited for.
+    Lost,
     /// The director itself could not ask (no descriptors, no memory, no permission, no route (ENETUNREACH), no file): says nothing of the server.
     Local,
 }
 
 impl Stage {
     /// Every stage, in order.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Connect,
         Self::Tls,
         Self::Banner,
@@ -241,6 +247,7 @@ impl Stage {
         Self::Request,
         Self::Echo,
         Self::Command,
+        Self::Delivery,
         Self::Agent,
     ];
 
@@ -265,6 +272,7 @@ impl Stage {
             Self::Request => "request",
             Self::Echo => "echo",
             Self::Command => "command",
+            Self::Delivery => "delivery",
             Self::Agent => "agent",
         }
     }
@@ -278,7 +286,7 @@ impl fmt::Display for Stage {
 
 impl Reason {
     /// Every reason, in order.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 24] = [
         Self::Refused,
         Self::Unreachable,
         Self::Timeout,
@@ -300,6 +308,8 @@ impl Reason {
         Self::CertificateUntrusted,
         Self::CertificatePin,
         Self::Failed,
+        Self::Late,
+        Self::Lost,
         Self::Local,
     ];
 
@@ -328,6 +338,8 @@ impl Reason {
             Self::CertificateUntrusted => "certificate_untrusted",
             Self::CertificatePin => "certificate_pin",
             Self::Failed => "failed",
+            Self::Late => "late",
+            Self::Lost => "lost",
             Self::Local => "local",
         }
     }

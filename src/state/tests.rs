@@ -1,5 +1,6 @@
 //! State as a play of what is seen and what the table has.
 
+mod canary;
 mod queues;
 
 use std::net::IpAddr;
@@ -42,6 +43,7 @@ fn plan(n: u8) -> CheckPlan {
         verdicts: Arc::default(),
         warn_days: 0,
         connects_between: 0,
+        canary: None,
     }
 }
 

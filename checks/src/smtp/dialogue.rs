@@ -123,9 +123,13 @@ impl<'a> Dialogue<'a> {
         let mail = spec.mail.as_ref().map(|mail| mail.timeout);
         let data = spec.data.as_ref().map(|data| data.timeout);
         let step = match self.stage {
-            Stage::Connect | Stage::Banner | Stage::Request | Stage::Echo | Stage::Command | Stage::Agent => {
-                None
-            }
+            Stage::Connect
+            | Stage::Banner
+            | Stage::Request
+            | Stage::Echo
+            | Stage::Command
+            | Stage::Delivery
+            | Stage::Agent => None,
             Stage::Tls | Stage::StartTls => tls,
             Stage::Ehlo | Stage::Helo => Some(spec.ehlo_timeout),
             Stage::Auth => auth,
@@ -265,6 +269,7 @@ impl<'a> Dialogue<'a> {
             | Stage::Request
             | Stage::Echo
             | Stage::Command
+            | Stage::Delivery
             | Stage::Agent => self.quit(),
         }
     }
@@ -406,7 +411,7 @@ impl<'a> Dialogue<'a> {
             Stage::Auth => code == 235 || (code == 334 && self.wants_challenge()),
             Stage::Data => code == 354,
             Stage::Quit => code == 221,
-            Stage::Request | Stage::Echo | Stage::Command | Stage::Agent => false,
+            Stage::Request | Stage::Echo | Stage::Command | Stage::Delivery | Stage::Agent => false,
         };
         if passes {
             return None;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use config::ValueKind;
 
+use super::canary::{self, Wanted};
 use super::check::CheckLayer;
 use super::fields::{Fields, Raw, Setting};
 use super::law;
@@ -15,10 +16,10 @@ use super::outside::{AlertLayer, command_line};
 use super::reals::{Route, Service};
 use super::steps::file;
 use super::values::{boolean, duration, name, seconds, socket_address, text, whole, word};
-use super::vocabulary::{ALERT, CHECK, REAL};
+use super::vocabulary::{ALERT, CANARY, CHECK, REAL};
 use super::{Farm, ON_EXITS};
 use crate::config::diagnostic::Place;
-use crate::config::{DataplaneChoice, ProxyOptions, ProxyProtocol, VirtualConfig};
+use crate::config::{DataplaneChoice, ProxyOptions, ProxyProtocol, RealConfig, Tier, VirtualConfig};
 use crate::model::{
     Family, Granularity, Persistence, Protocol, Scheduler, SchedulerFlags, VirtualId, VirtualSettings, Weight,
 };
@@ -35,6 +36,8 @@ pub(super) struct Lowered {
     pub(super) config: VirtualConfig,
     pub(super) id_place: Place,
     pub(super) name_place: Place,
+    /// What its `canary` says.
+    pub(super) canary: Option<Wanted>,
     /// Where it says that it wants a probe through the VIP.
     pub(super) vip_check: Option<Place>,
 }
@@ -71,6 +74,7 @@ pub(super) fn lower<'a>(fields: &Fields<'_>, farm: &'a Farm<'a>) -> Option<Lower
         check: CheckLayer::read(fields.table("check", &CHECK).as_ref(), &farm.check)
             .expecting(proxy.protocol),
         queue,
+        canary: canary::read(fields.table("canary", &CANARY).as_ref()),
         servers: BTreeMap::new(),
     };
     if !fields.has("real") {
@@ -85,6 +89,11 @@ pub(super) fn lower<'a>(fields: &Fields<'_>, farm: &'a Farm<'a>) -> Option<Lower
     let fallback = service.lower_fallback(fields);
     if farm.dataplane != Some(DataplaneChoice::Proxy) {
         law::refuse_slots(fields, &settings.scheduler, (law.as_ref(), &reals));
+    }
+    let canary = service.canary;
+    let is_asked = |real: &RealConfig| real.checks.iter().any(|plan| plan.tier == Tier::Canary);
+    if let Some(canary) = canary.as_ref().filter(|_| !reals.is_empty() && !reals.iter().any(is_asked)) {
+        farm.report.rule(&canary.place, "canary: no server here is asked by SMTP or LMTP".into());
     }
     let vip_check = read_vip_check(fields, id, farm.dataplane);
     let (id, id_place) = identity?;
@@ -107,6 +116,7 @@ pub(super) fn lower<'a>(fields: &Fields<'_>, farm: &'a Farm<'a>) -> Option<Lower
             reals,
         },
         id_place,
+        canary,
         vip_check,
     })
 }

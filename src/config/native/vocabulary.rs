@@ -61,6 +61,7 @@ pub(super) static VIRTUAL: Scope = Scope {
         "idle",
         "vip_check",
         "weight",
+        "canary",
         "alert",
         "check",
         "real",
@@ -127,6 +128,10 @@ pub(super) static MAIL: Scope =
 pub(super) static ALERT: Scope =
     Scope { title: "alert", keys: &["to", "from", "every", "when", "smtp", "service", "comment"] };
 pub(super) static DATA: Scope = Scope { title: "data", keys: &["from", "to", "interval", "timeout"] };
+pub(super) static CANARY: Scope = Scope {
+    title: "canary",
+    keys: &["from", "to", "listen", "protocol", "interval", "slow", "lost", "timeout", "public"],
+};
 pub(super) static TUNNEL: Scope = Scope { title: "tunnel", keys: &["type", "port", "checksum"] };
 pub(super) static FALLBACK: Scope = Scope { title: "fallback", keys: &["address", "forward"] };
 
@@ -139,9 +144,9 @@ pub(super) static QUEUE_TLS: Scope =
 pub(super) static LATENCY: Scope = Scope { title: "latency", keys: &["full_at", "floor_at"] };
 
 /// Where a key that is unknown in one table may belong.
-static SCOPES: [&Scope; 14] = [
+static SCOPES: [&Scope; 15] = [
     &TOP, &VIRTUAL, &REAL, &CHECK, &TUNNEL, &FALLBACK, &TLS, &AUTH, &MAIL, &DATA, &QUEUE, &QUEUE_TLS,
-    &LATENCY, &ALERT,
+    &LATENCY, &ALERT, &CANARY,
 ];
 
 /// `"a", "b"`.
