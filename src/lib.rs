@@ -32,11 +32,13 @@ pub mod dataplane;
 
 pub mod canary;
 pub mod director;
+pub mod news;
 pub mod prober;
 
 pub mod http;
 pub mod log;
 pub mod metrics;
 pub mod snapshot;
+pub mod systemd;
 
 pub mod demo;

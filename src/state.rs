@@ -17,7 +17,7 @@ use checks::{Failure, Outcome, Reason, Stage};
 
 use self::doubt::Doubt;
 use self::silence::CutOff;
-use crate::config::{CheckPlan, Config, RealConfig, Tier, VirtualConfig};
+use crate::config::{CheckPlan, Config, OnExit, RealConfig, Tier, VirtualConfig};
 use crate::health;
 use crate::model::{Dump, RealId, RealSettings, Table, Virtual, VirtualId, Weight};
 use crate::weight::{Member, Share, Standing, weigh};
@@ -198,6 +198,14 @@ impl State {
     /// Those of them that serve nobody: they are no part of the farm.
     pub fn private(&self) -> impl Iterator<Item = VirtualId> + '_ {
         self.config.vip.services.keys().chain(&self.stale).copied()
+    }
+
+    /// The virtuals that end with the daemon.
+    #[must_use]
+    pub fn to_remove(&self) -> BTreeSet<VirtualId> {
+        let own = self.config.virtuals.iter().map(|v| (v.id, v.on_exit));
+        let retired = self.retired.keys().map(|id| (*id, self.config.on_exit));
+        own.chain(retired).filter(|(_, on_exit)| *on_exit == OnExit::Remove).map(|(id, _)| id).collect()
     }
 
     /// Whether something waits for its connections to end.

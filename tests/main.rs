@@ -10,6 +10,7 @@ mod databases;
 mod farm;
 #[cfg(test)]
 mod lab;
+mod ldirectord;
 mod load;
 mod postfix;
 mod probe;
@@ -17,7 +18,6 @@ mod proxy;
 mod queue;
 mod scratch;
 mod services;
-mod setup;
 #[cfg(test)]
 mod simulation;
 mod sink;

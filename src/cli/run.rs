@@ -2,6 +2,7 @@
 //!
 //! Owns the order of the start, and what a signal or a change of the file sets in motion. All that can fail at the start fails before
 //! the first change of the table; afterwards nothing in here ends the daemon but a request.
+use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,13 +10,14 @@ use std::time::{Duration, SystemTime};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{info, warn};
 
 use super::{Exit, Threads, read, runtime};
 use crate::config::load::load;
-use crate::config::{Config, DataplaneChoice};
+use crate::config::{Config, DataplaneChoice, LogFormat};
 use crate::dataplane::Dataplane as _;
 use crate::dataplane::choose::{Chosen, choose};
 use crate::dataplane::ipvs::sysctl;
@@ -23,7 +25,10 @@ use crate::director::{Director, Event, Inbox};
 use crate::http::{self, View};
 use crate::log;
 use crate::metrics::Exporter;
+use crate::news::Desk;
 use crate::prober::Prober;
+use crate::snapshot::Snapshot;
+use crate::systemd::Manager;
 use crate::vip::settings;
 
 /// How often the file is looked at with `autoreload`.
@@ -31,27 +36,72 @@ const POLL: Duration = Duration::from_secs(1);
 /// Events and reports that may wait; who sends more waits too.
 const QUEUE: usize = 256;
 
+/// A daemon that has done nothing yet but to catch SIGHUP, which would end it, and to look at its file.
+pub(super) struct Preparation {
+    path: PathBuf,
+    asking: Runtime,
+    hangup: Signal,
+    seen: Look,
+}
+
+/// What differs between the ways to start a daemon.
+pub(super) struct Manner {
+    /// What the lines of ldirectord call it.
+    pub(super) instance: String,
+    /// What is logged, where that is not what the configuration says, too.
+    pub(super) log: log::Plan,
+    /// What to do without a port for metrics and status.
+    pub(super) port: PortInUse,
+    /// Called once, when the table is right for the first time.
+    pub(super) ready: Box<dyn FnOnce() + Send>,
+}
+
+/// When the port of `http` is taken.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum PortInUse {
+    /// Nothing is started: somebody counts on it.
+    Fatal,
+    /// The daemon goes on without: a file of ldirectord has no word for it, and there may be many daemons.
+    Tolerated,
+}
+
 pub(super) fn run(path: &Path) -> Result<(), Exit> {
-    // Checks wait more than they work: between threads, each of them would cost two switches more.
-    let asking = runtime(Threads::One)?;
-    // First of all: a SIGHUP that nobody catches ends the process.
-    let hangup = {
-        let _inside = asking.enter();
-        signal(SignalKind::hangup())
-            .map_err(|error| Exit::new(Exit::OS, format!("cannot catch SIGHUP: {error}")))?
-    };
-    // Before it is read: a change from now on is one to notice.
-    let seen = look(path);
+    let preparation = Preparation::new(path)?;
     let config = read(path)?;
-    log::start(&config, &log::instance(path));
-    raise_descriptor_limit();
-    let chosen = asking.block_on(choose(config.dataplane))?;
-    let runtime = match chosen.0 {
-        Chosen::Ipvs(_) => asking,
-        // The mail itself is work for all cores.
-        Chosen::Proxy(_) => runtime(Threads::Cores)?,
+    let instance = log::instance(path);
+    let port = match config.log_format {
+        LogFormat::Ldirectord => PortInUse::Tolerated,
+        LogFormat::Text | LogFormat::Json => PortInUse::Fatal,
     };
-    runtime.block_on(daemon((path.to_owned(), seen), config, chosen, hangup))
+    let manner = Manner { instance, log: log::Plan::of(&config), port, ready: Box::new(|| ()) };
+    preparation.serve(config, manner)
+}
+
+impl Preparation {
+    pub(super) fn new(path: &Path) -> Result<Self, Exit> {
+        // Checks wait more than they work: between threads, each of them would cost two switches more.
+        let asking = runtime(Threads::One)?;
+        let hangup = {
+            let _inside = asking.enter();
+            signal(SignalKind::hangup())
+                .map_err(|error| Exit::new(Exit::OS, format!("cannot catch SIGHUP: {error}")))?
+        };
+        // Before it is read: a change from now on is one to notice.
+        Ok(Self { path: path.to_owned(), asking, hangup, seen: look(path) })
+    }
+
+    /// Directs by `config` until somebody asks for an end.
+    pub(super) fn serve(self, config: Config, manner: Manner) -> Result<(), Exit> {
+        log::start(&manner.log, &manner.instance);
+        raise_descriptor_limit();
+        let chosen = self.asking.block_on(choose(config.dataplane))?;
+        let runtime = match chosen.0 {
+            Chosen::Ipvs(_) => self.asking,
+            // The mail itself is work for all cores.
+            Chosen::Proxy(_) => runtime(Threads::Cores)?,
+        };
+        runtime.block_on(daemon((self.path, self.seen, self.hangup), (config, manner), chosen))
+    }
 }
 
 /// As far as it goes without asking anybody: each check under way takes a descriptor, each session of the proxy two.
@@ -62,21 +112,20 @@ fn raise_descriptor_limit() {
 }
 
 async fn daemon(
-    (path, seen): (PathBuf, Look),
-    config: Config,
+    (path, seen, hangup): (PathBuf, Look, Signal),
+    (config, manner): (Config, Manner),
     (mut dataplane, why): (Chosen, String),
-    hangup: Signal,
 ) -> Result<(), Exit> {
     let os = |what: &str, error: &dyn std::fmt::Display| Exit::new(Exit::OS, format!("{what}: {error}"));
-    let listener = match config.http {
-        None => None,
-        Some(address) => Some(TcpListener::bind(address).await.map_err(|error| {
-            os(&format!("cannot listen on http = \"{address}\" (is another smtp-director running?)"), &error)
-        })?),
-    };
-    let mut terminate =
-        signal(SignalKind::terminate()).map_err(|error| os("cannot catch SIGTERM", &error))?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| os("cannot catch SIGINT", &error))?;
+    let listener = listen(config.http, manner.port).await?;
+    let mut ends = Vec::new();
+    for (kind, name) in [
+        (SignalKind::terminate(), "SIGTERM"),
+        (SignalKind::interrupt(), "SIGINT"),
+        (SignalKind::quit(), "SIGQUIT"),
+    ] {
+        ends.push(signal(kind).map_err(|error| os(&format!("cannot catch {name}"), &error))?);
+    }
     info!("smtp-director {} with {}: {}", env!("CARGO_PKG_VERSION"), path.display(), config.extent());
     match (&dataplane, config.dataplane) {
         // Somebody may count on the kernel, and on real servers that see the clients' addresses.
@@ -95,55 +144,116 @@ async fn daemon(
         warn!("vip_check is for IPVS: nobody is asked through the VIP");
     }
 
+    let manager = Arc::new(Manager::from_environment());
     let (report, reports) = mpsc::channel(QUEUE);
     let (event, events) = mpsc::channel(QUEUE);
     let (pictures, picture) = watch::channel(Arc::default());
+    tokio::spawn(announce(picture.clone(), manner.ready, Arc::clone(&manager)));
+    if let Some(pulse) = manager.pulse() {
+        tokio::spawn(live(pulse, Arc::clone(&manager), event.clone()));
+    }
     if let Some(listener) = listener {
         let exporter = Exporter::install().map_err(|error| os("cannot record metrics", &error))?;
         let view = View { pictures: picture, director: event.clone(), exporter: Arc::new(exporter) };
         tokio::spawn(http::serve(listener, view));
     }
-    tokio::spawn(reload((path, seen), config.autoreload, hangup, event.clone()));
-    tokio::spawn(async move {
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
+    let reloads = Reloads { path, seen, autoreload: config.autoreload, director: event.clone() };
+    tokio::spawn(reloads.serve(hangup, Arc::clone(&manager)));
+    for mut end in ends {
+        let (event, manager) = (event.clone(), Arc::clone(&manager));
+        tokio::spawn(async move {
+            while end.recv().await.is_some() {
+                manager.stopping();
+                if event.send(Event::Stop).await.is_err() {
+                    return;
+                }
             }
-            if event.send(Event::Stop).await.is_err() {
-                return;
-            }
-        }
-    });
-    Director::new(config, dataplane, Prober::new(report), pictures).run(Inbox { reports, events }).await;
+        });
+    }
+    drop(event);
+    let director = Director::new(config, dataplane, Prober::new(report), pictures).telling(Desk::open());
+    director.run(Inbox { reports, events }).await;
     Ok(())
 }
 
-/// Reads the file again on SIGHUP and, with `autoreload`, when it has changed and rested.
-async fn reload(
-    (path, mut seen): (PathBuf, Look),
-    mut autoreload: bool,
-    mut hangup: Signal,
-    director: mpsc::Sender<Event>,
-) {
-    loop {
-        tokio::select! {
-            _ = hangup.recv() => {}
-            () = change(&path, seen), if autoreload => info!("{} has changed", path.display()),
+async fn listen(http: Option<SocketAddr>, port: PortInUse) -> Result<Option<TcpListener>, Exit> {
+    let Some(address) = http else { return Ok(None) };
+    match TcpListener::bind(address).await {
+        Ok(listener) => Ok(Some(listener)),
+        Err(error) if port == PortInUse::Tolerated => {
+            warn!("no metrics and no status: cannot listen on {address}: {error}");
+            Ok(None)
         }
-        seen = look(&path);
-        let file = path.clone();
-        let loaded = tokio::task::spawn_blocking(move || load(&file, std::env::vars_os())).await;
-        let event = match loaded {
-            Ok(Ok(config)) => {
-                autoreload = config.autoreload;
-                Event::Reload(Ok(Box::new(config)))
-            }
-            Ok(Err(error)) => Event::Reload(Err(error.to_string())),
-            Err(panic) => Event::Reload(Err(panic.to_string())),
-        };
-        if director.send(event).await.is_err() {
+        Err(error) => {
+            let why =
+                format!("cannot listen on http = \"{address}\" (is another smtp-director running?): {error}");
+            Err(Exit::new(Exit::OS, why))
+        }
+    }
+}
+
+/// Says once that the table is right.
+async fn announce(
+    mut picture: watch::Receiver<Arc<Snapshot>>,
+    ready: Box<dyn FnOnce() + Send>,
+    manager: Arc<Manager>,
+) {
+    if picture.changed().await.is_ok() {
+        manager.ready();
+        ready();
+    }
+}
+
+/// Says that we are alive each time that the director has proved it.
+async fn live(pulse: Duration, manager: Arc<Manager>, director: mpsc::Sender<Event>) {
+    loop {
+        tokio::time::sleep(pulse).await;
+        if !asked(&director).await {
             return;
+        }
+        manager.alive();
+    }
+}
+
+/// Whether the director looked at its table; it does so at once.
+async fn asked(director: &mpsc::Sender<Event>) -> bool {
+    let (looker, looked) = oneshot::channel();
+    director.send(Event::Look(looker)).await.is_ok() && looked.await.is_ok()
+}
+
+/// Who reads the file again on SIGHUP and, with `autoreload`, when it has changed and rested.
+struct Reloads {
+    path: PathBuf,
+    seen: Look,
+    autoreload: bool,
+    director: mpsc::Sender<Event>,
+}
+
+impl Reloads {
+    async fn serve(mut self, mut hangup: Signal, manager: Arc<Manager>) {
+        loop {
+            tokio::select! {
+                _ = hangup.recv() => {}
+                () = change(&self.path, self.seen), if self.autoreload => {
+                    info!("Configuration file '{}' has changed on disk", self.path.display());
+                }
+            }
+            manager.reloading();
+            self.seen = look(&self.path);
+            let file = self.path.clone();
+            let loaded = tokio::task::spawn_blocking(move || load(&file, std::env::vars_os())).await;
+            let event = match loaded {
+                Ok(Ok(config)) => {
+                    self.autoreload = config.autoreload;
+                    Event::Reload(Ok(Box::new(config)))
+                }
+                Ok(Err(error)) => Event::Reload(Err(error.to_string())),
+                Err(panic) => Event::Reload(Err(panic.to_string())),
+            };
+            if self.director.send(event).await.is_err() || !asked(&self.director).await {
+                return;
+            }
+            manager.ready();
         }
     }
 }
