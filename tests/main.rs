@@ -10,7 +10,7 @@ mod databases;
 mod farm;
 #[cfg(test)]
 mod lab;
-mod ldirectord;
+mod ldcommand;
 mod load;
 mod postfix;
 mod probe;

@@ -6,8 +6,12 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::disallowed_methods,
+    clippy::print_stdout,
     reason = "also in the functions that the tests share"
 )]
+
+mod behaviour;
+mod managers;
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
@@ -88,7 +92,7 @@ impl Place {
         self.path("ldirectord.mail.cf.pid")
     }
 
-    fn pid(&self) -> Option<u32> {
+    pub(crate) fn pid(&self) -> Option<u32> {
         fs::read_to_string(self.pid_file()).ok()?.trim().parse().ok()
     }
 }
