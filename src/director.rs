@@ -29,7 +29,7 @@ use crate::news::Desk;
 use crate::prober::{Prober, Report};
 use crate::reconcile::{diff, takes_last_weight};
 use crate::snapshot::{Snapshot, picture};
-use crate::state::{Condition, State};
+use crate::state::{Condition, Maintained, State};
 use crate::vip::without_probes;
 
 /// How soon the table is compared again while something drains or after an error.
@@ -49,6 +49,8 @@ pub enum Event {
     Reload(Result<Box<Config>, String>),
     /// Somebody wants a fresh picture and is told when it is published.
     Look(oneshot::Sender<()>),
+    /// These servers, and no others, are in maintenance.
+    Maintenance(BTreeSet<Maintained>),
     /// End.
     Stop,
 }
@@ -235,6 +237,10 @@ impl<D: Dataplane> Director<D> {
             Event::Look(looker) => {
                 self.lookers.push(looker);
                 self.looked.is_none_or(|looked| looked.elapsed() >= FRESH)
+            }
+            Event::Maintenance(maintained) => {
+                self.state.maintain(maintained);
+                true
             }
             Event::Stop => {
                 self.stopping = true;
@@ -427,7 +433,7 @@ impl<D: Dataplane> Director<D> {
                 match inbox.events.recv().await {
                     Some(Event::Stop) => return,
                     Some(Event::Look(looker)) => drop(looker.send(())),
-                    Some(Event::Reload(_)) => {}
+                    Some(Event::Reload(_) | Event::Maintenance(_)) => {}
                     None => std::future::pending().await,
                 }
             }

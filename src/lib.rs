@@ -31,7 +31,9 @@ pub mod vip;
 pub mod dataplane;
 
 pub mod canary;
+pub mod children;
 pub mod director;
+pub mod maintenance;
 pub mod news;
 pub mod prober;
 

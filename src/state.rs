@@ -11,6 +11,8 @@ mod doubt;
 mod silence;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use checks::{Failure, Outcome, Reason, Stage};
@@ -123,6 +125,24 @@ pub struct Way {
     pub overdue_since: Option<Instant>,
 }
 
+/// A server that somebody works on: one port of it, or all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Maintained {
+    /// Its address.
+    pub ip: IpAddr,
+    /// One of its ports; `None` is each.
+    pub port: Option<u16>,
+}
+
+impl fmt::Display for Maintained {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.port {
+            Some(port) => SocketAddr::new(self.ip, port).fmt(f),
+            None => self.ip.fmt(f),
+        }
+    }
+}
+
 /// All that decides the table.
 #[derive(Debug)]
 pub struct State {
@@ -135,6 +155,10 @@ pub struct State {
     /// Checks that fell silent together with all others. What they found says nothing, until one that began after the
     /// silence has failed.
     excused: BTreeSet<CheckPlan>,
+    /// Who is out whatever the checks say.
+    maintained: BTreeSet<Maintained>,
+    /// Real servers that have been in the table by this configuration.
+    placed: BTreeSet<(VirtualId, RealId)>,
     /// Since when somebody answers; `None` while nobody does.
     answered: Option<Instant>,
     /// Private services in the table that are wanted no more.
@@ -164,6 +188,8 @@ impl State {
             leaving: BTreeMap::new(),
             retired: BTreeMap::new(),
             excused: BTreeSet::new(),
+            maintained: BTreeSet::new(),
+            placed: BTreeSet::new(),
             answered: None,
             stale: BTreeSet::new(),
         };
@@ -291,10 +317,18 @@ impl State {
     #[must_use]
     pub fn known(&self, now: Instant, config: &VirtualConfig) -> Vec<(Share, Condition)> {
         let (cut_off, doubt) = (self.cut_off(), self.doubt(config));
-        let condition = |real| self.condition_in(real, cut_off, doubt);
+        let condition = |real: &RealConfig| {
+            let condition = self.condition_in(real, cut_off, doubt);
+            match self.is_maintained(&real.id) {
+                true => Condition { state: health::State::Down, failure: None, ..condition },
+                false => condition,
+            }
+        };
         let conditions: Vec<_> = config.reals.iter().map(condition).collect();
         let member = |(real, condition): (&RealConfig, &Condition)| {
             let standing = match condition.standing {
+                // Whatever its checks say, and no soft reason.
+                _ if self.is_maintained(&real.id) => Standing::Gone,
                 // No floor: every reason is a hard one.
                 Standing::Sick(_) if config.floor.is_none() => Standing::Gone,
                 standing => standing,
@@ -337,6 +371,7 @@ impl State {
     /// Takes a new configuration over, whole. Equal checks keep what is known; virtuals that are gone retire.
     pub fn reconfigure(&mut self, config: Config) {
         let old = std::mem::replace(&mut self.config, config);
+        self.placed.clear();
         let mut fresh = self.fresh_findings();
         for (plan, finding) in std::mem::take(&mut self.findings) {
             if let Some(slot) = fresh.get_mut(&plan) {
@@ -355,6 +390,22 @@ impl State {
         reals.flat_map(|real| &real.checks).map(|plan| (plan.clone(), Finding::default())).collect()
     }
 
+    /// Takes over who is in maintenance.
+    pub fn maintain(&mut self, maintained: BTreeSet<Maintained>) {
+        self.maintained = maintained;
+    }
+
+    fn is_maintained(&self, real: &RealId) -> bool {
+        let each = Maintained { ip: real.0.ip(), port: None };
+        self.maintained.contains(&each)
+            || self.maintained.contains(&Maintained { port: Some(real.0.port()), ..each })
+    }
+
+    /// Whether a server that is down is not put back where somebody has deleted it.
+    fn is_left_out(&self, id: &VirtualId, real: &RealId) -> bool {
+        !self.config.readd_quiescent && self.placed.contains(&(*id, *real))
+    }
+
     /// The table that should be, given the one that is. Remembers what has begun to leave.
     pub fn desired(&mut self, now: Instant, actual: &Dump) -> Table {
         self.excuse(now);
@@ -363,6 +414,12 @@ impl State {
             retired.missed < 2
         });
         let known: Vec<_> = self.config.virtuals.iter().map(|config| self.known(now, config)).collect();
+        let reals = self.config.virtuals.iter().flat_map(|v| v.reals.iter().map(|real| (v.id, real.id)));
+        let left_out: BTreeSet<_> = reals.clone().filter(|(id, real)| self.is_left_out(id, real)).collect();
+        let is_there = |(id, real): &(VirtualId, RealId)| {
+            actual.table.virtuals.get(id).is_some_and(|have| have.reals.contains_key(real))
+        };
+        self.placed.extend(reals.filter(is_there));
         let mut known = known.into_iter();
         let mut was_leaving = std::mem::take(&mut self.leaving);
         let mut leave = |id: &VirtualId, drain: Duration, want: &mut Virtual| {
@@ -394,7 +451,14 @@ impl State {
         }
         for config in &self.config.virtuals {
             let known = known.next().unwrap_or_default();
-            let mut want = wanted(config, known, actual.table.virtuals.get(&config.id));
+            let have = actual.table.virtuals.get(&config.id);
+            let mut want = wanted(config, known, have);
+            let is_there = |real: &RealId| have.is_some_and(|have| have.reals.contains_key(real));
+            want.reals.retain(|real, settings| {
+                settings.weight.takes_connections()
+                    || is_there(real)
+                    || !left_out.contains(&(config.id, *real))
+            });
             leave(&config.id, config.drain, &mut want);
             table.virtuals.insert(config.id, want);
         }

@@ -10,6 +10,9 @@
     reason = "also in the functions that the tests share"
 )]
 
+mod behaviour;
+mod managers;
+
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt as _;
@@ -89,7 +92,7 @@ impl Place {
         self.path("ldirectord.mail.cf.pid")
     }
 
-    fn pid(&self) -> Option<u32> {
+    pub(crate) fn pid(&self) -> Option<u32> {
         fs::read_to_string(self.pid_file()).ok()?.trim().parse().ok()
     }
 }

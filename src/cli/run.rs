@@ -2,6 +2,7 @@
 //!
 //! Owns the order of the start, and what a signal or a change of the file sets in motion. All that can fail at the start fails before
 //! the first change of the table; afterwards nothing in here ends the daemon but a request.
+use std::hash::{Hash as _, Hasher as _};
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -16,23 +17,27 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{info, warn};
 
 use super::{Exit, Threads, read, runtime};
-use crate::config::load::load;
+use crate::children::Children;
+use crate::config::load::{MAX_SIZE, load};
 use crate::config::{Config, DataplaneChoice, LogFormat};
 use crate::dataplane::Dataplane as _;
 use crate::dataplane::choose::{Chosen, choose};
 use crate::dataplane::ipvs::sysctl;
 use crate::director::{Director, Event, Inbox};
 use crate::http::{self, View};
-use crate::log;
 use crate::metrics::Exporter;
 use crate::news::Desk;
+use crate::news::errand::{self, Errand};
 use crate::prober::Prober;
 use crate::snapshot::Snapshot;
 use crate::systemd::Manager;
 use crate::vip::settings;
+use crate::{log, maintenance};
 
 /// How often the file is looked at with `autoreload`.
 const POLL: Duration = Duration::from_secs(1);
+/// How long a callback may take.
+const CALLBACK: Duration = Duration::from_secs(60);
 /// Events and reports that may wait; who sends more waits too.
 const QUEUE: usize = 256;
 
@@ -157,8 +162,22 @@ async fn daemon(
         let view = View { pictures: picture, director: event.clone(), exporter: Arc::new(exporter) };
         tokio::spawn(http::serve(listener, view));
     }
-    let reloads = Reloads { path, seen, autoreload: config.autoreload, director: event.clone() };
-    tokio::spawn(reloads.serve(hangup, Arc::clone(&manager)));
+    let (maintenance, directory) = watch::channel(config.maintenance_dir.clone());
+    tokio::spawn(maintenance::watch(directory, event.clone()));
+    let (family, wanted) = mpsc::channel(QUEUE);
+    let family_ends = tokio::spawn(follow(Children::of(&path), wanted));
+    let _ = family.try_send(config.execute.clone());
+    let reloads = Reloads {
+        content: content(&path),
+        path,
+        seen,
+        autoreload: config.autoreload,
+        callback: config.callback.clone(),
+        director: event.clone(),
+        maintenance,
+        children: family,
+    };
+    let reloads = tokio::spawn(reloads.serve(hangup, Arc::clone(&manager)));
     for mut end in ends {
         let (event, manager) = (event.clone(), Arc::clone(&manager));
         tokio::spawn(async move {
@@ -173,6 +192,10 @@ async fn daemon(
     drop(event);
     let director = Director::new(config, dataplane, Prober::new(report), pictures).telling(Desk::open());
     director.run(Inbox { reports, events }).await;
+    // It holds the other end of what the children listen to.
+    reloads.abort();
+    let _ = reloads.await;
+    let _ = family_ends.await;
     Ok(())
 }
 
@@ -225,37 +248,110 @@ async fn asked(director: &mpsc::Sender<Event>) -> bool {
 struct Reloads {
     path: PathBuf,
     seen: Look,
+    /// What tells one content of the file from another.
+    content: u64,
     autoreload: bool,
+    callback: Option<PathBuf>,
     director: mpsc::Sender<Event>,
+    /// The maintenance directory, for those who watch it.
+    maintenance: watch::Sender<Option<PathBuf>>,
+    children: mpsc::Sender<Vec<PathBuf>>,
 }
 
 impl Reloads {
     async fn serve(mut self, mut hangup: Signal, manager: Arc<Manager>) {
+        let calls = callbacks(self.path.clone());
         loop {
+            let watched = self.autoreload || self.callback.is_some();
             tokio::select! {
-                _ = hangup.recv() => {}
-                () = change(&self.path, self.seen), if self.autoreload => {
+                _ = hangup.recv() => self.seen = look(&self.path),
+                () = change(&self.path, self.seen), if watched => {
+                    self.seen = look(&self.path);
+                    let content = content(&self.path);
+                    if std::mem::replace(&mut self.content, content) == content {
+                        continue; // somebody has touched it
+                    }
                     info!("Configuration file '{}' has changed on disk", self.path.display());
+                    if let Some(callback) = &self.callback {
+                        // One that waits for its turn is for this change, too.
+                        let _ = calls.try_send(callback.clone());
+                    }
+                    if !self.autoreload {
+                        info!(" - ignore new configuration");
+                        continue;
+                    }
+                    info!(" - reread new configuration");
                 }
             }
-            manager.reloading();
-            self.seen = look(&self.path);
-            let file = self.path.clone();
-            let loaded = tokio::task::spawn_blocking(move || load(&file, std::env::vars_os())).await;
-            let event = match loaded {
-                Ok(Ok(config)) => {
-                    self.autoreload = config.autoreload;
-                    Event::Reload(Ok(Box::new(config)))
-                }
-                Ok(Err(error)) => Event::Reload(Err(error.to_string())),
-                Err(panic) => Event::Reload(Err(panic.to_string())),
-            };
-            if self.director.send(event).await.is_err() || !asked(&self.director).await {
+            if !self.reload(&manager).await {
                 return;
             }
-            manager.ready();
         }
     }
+
+    /// False when the director has ended.
+    async fn reload(&mut self, manager: &Manager) -> bool {
+        manager.reloading();
+        self.content = content(&self.path);
+        let file = self.path.clone();
+        let loaded = tokio::task::spawn_blocking(move || load(&file, std::env::vars_os())).await;
+        let event = match loaded {
+            Ok(Ok(config)) => {
+                self.autoreload = config.autoreload;
+                self.callback.clone_from(&config.callback);
+                self.maintenance.send_if_modified(|known| {
+                    let other = *known != config.maintenance_dir;
+                    known.clone_from(&config.maintenance_dir);
+                    other
+                });
+                let _ = self.children.try_send(config.execute.clone());
+                Event::Reload(Ok(Box::new(config)))
+            }
+            Ok(Err(error)) => Event::Reload(Err(error.to_string())),
+            Err(panic) => Event::Reload(Err(panic.to_string())),
+        };
+        if self.director.send(event).await.is_err() || !asked(&self.director).await {
+            return false;
+        }
+        manager.ready();
+        true
+    }
+}
+
+/// Runs callbacks one after another; one may run and one may wait.
+fn callbacks(file: PathBuf) -> mpsc::Sender<PathBuf> {
+    let (calls, mut due) = mpsc::channel::<PathBuf>(1);
+    tokio::spawn(async move {
+        while let Some(program) = due.recv().await {
+            let errand = Errand { program, arguments: vec![file.display().to_string()] };
+            info!("Running system({errand})");
+            if let Err(why) = errand::run(&errand, &[], CALLBACK).await {
+                warn!("callback {errand}: {why}");
+            }
+        }
+    });
+    calls
+}
+
+/// Lets the children follow the configuration; at the end, when nobody can say another word, they end, too.
+async fn follow(mut children: Children, mut wanted: mpsc::Receiver<Vec<PathBuf>>) {
+    while let Some(wanted) = wanted.recv().await {
+        children.become_those(&wanted).await;
+    }
+    children.become_those(&[]).await;
+}
+
+/// What tells one content of a file from another; 0 where there is none to read.
+fn content(path: &Path) -> u64 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    match std::fs::metadata(path)
+        .map(|found| found.is_file() && found.len() <= MAX_SIZE)
+        .and_then(|_| std::fs::read(path))
+    {
+        Ok(bytes) => bytes.hash(&mut hasher),
+        Err(_) => return 0,
+    }
+    hasher.finish()
 }
 
 /// What tells one version of a file from another.
