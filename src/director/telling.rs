@@ -143,7 +143,7 @@ impl Teller {
         for config in state.config().virtuals.iter().filter(|v| !v.alert.to.is_empty()) {
             let Some(every) = config.alert.every else { continue };
             for real in &config.reals {
-                if state.condition(config, real).state == health::State::Down {
+                if state.condition(now, config, real).state == health::State::Down {
                     down.insert((config.id, real.id));
                     self.due.entry((config.id, real.id)).or_insert(now + every);
                 }
