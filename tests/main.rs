@@ -19,6 +19,7 @@ mod proxy;
 mod queue;
 mod scratch;
 mod services;
+mod setup;
 #[cfg(test)]
 mod simulation;
 mod sink;
