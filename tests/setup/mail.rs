@@ -74,8 +74,15 @@ fn postfix_listens_on_the_vip_and_knows_the_director_and_its_files_come_back() {
     changed += "message_size_limit = 20000000\n";
     fs::write(config.join("main.cf"), &changed).unwrap();
     let said = real.expect(0, "down");
-    assert!(said.contains("was changed by somebody since: left as it is"), "{said}");
-    assert_eq!(fs::read_to_string(config.join("main.cf")).unwrap(), changed);
+    assert!(said.contains("was changed by somebody since: only what is ours in it goes"), "{said}");
+    let left = fs::read_to_string(config.join("main.cf")).unwrap();
+    assert!(left.contains("message_size_limit = 20000000\n"), "{left}");
+    assert!(
+        left.contains("\ninet_interfaces = 127.0.0.1, 10.99.0.11\n") && !left.contains("10.99.0.100"),
+        "{left}"
+    );
+    assert!(!left.contains("enable_long_queue_ids"), "{left}");
+    assert_same(&before, &snapshot(&real.host, &[]));
     start("stop");
 }
 

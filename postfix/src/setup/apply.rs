@@ -11,7 +11,8 @@ use std::path::Path;
 use super::change::{Change, Undo, dotted, shown};
 use super::command::run;
 use super::look::{SETTINGS, look, setting};
-use super::mail::edit::{again, postconf, read, replace, runs};
+use super::mail::ConfFile;
+use super::mail::edit::{again, postconf, read, replace, revert, runs};
 use super::plan::Step;
 use super::record::Record;
 use super::store::Store;
@@ -166,9 +167,13 @@ fn give_conf_back(change: &Change, tell: Tell<'_>) -> Result<(), String> {
         return Ok(());
     }
     if now != *after {
-        let (path, settings) = (path.display(), settings.join("; "));
-        tell(&format!("{path} was changed by somebody since: left as it is. Ours in it: {settings}"));
-        return Ok(());
+        tell(&format!("{} was changed by somebody since: only what is ours in it goes", path.display()));
+        if *file == ConfFile::Master {
+            tell(&format!("take out by hand: {}", settings.join("; ")));
+            return Ok(());
+        }
+        revert(directory, settings, before)?.iter().try_for_each(|words| told(words, tell))?;
+        return follow(directory, *restart, tell);
     }
     tell(&format!("# {} is given back as it was", path.display()));
     replace(&path, before)?;

@@ -322,15 +322,14 @@ fn up(what: &What, dry_run: bool) -> Result<(), Exit> {
     }
     let mut plan = plan(&wish, &observe()?);
     refuse(&plan)?;
-    let scratch = if store.is_some() {
-        what.state.clone()
+    let steps = if store.is_some() || !what.postfix {
+        what.postfix_steps(&wish, &what.state)
     } else {
-        std::env::temp_dir().join(format!("smtp-realserver-{}", std::process::id()))
+        let scratch = edit::scratch().map_err(|why| Exit::new(Exit::OS, why))?;
+        let steps = what.postfix_steps(&wish, &scratch);
+        let _ = std::fs::remove_dir_all(&scratch);
+        steps
     };
-    let steps = what.postfix_steps(&wish, &scratch);
-    if store.is_none() {
-        let _ = std::fs::remove_dir(&scratch);
-    }
     plan.steps.extend(steps?);
     let missing = plan.steps.iter().filter(|step| !step.so).count();
     let Some(store) = store else {

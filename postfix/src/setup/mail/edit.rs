@@ -5,7 +5,7 @@
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
-use std::os::unix::fs::{MetadataExt as _, chown};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, chown};
 use std::path::{Path, PathBuf};
 
 use super::super::change::Change;
@@ -75,6 +75,48 @@ pub(crate) fn read(path: &Path) -> Result<String, String> {
         Ok(_) => Ok(text),
         Err(error) => Err(format!("{}: {error}", path.display())),
     }
+}
+
+/// A folder for copies that nobody else can have prepared.
+pub(crate) fn scratch() -> Result<PathBuf, String> {
+    let folder = std::env::temp_dir().join(format!("smtp-realserver-{}", std::process::id()));
+    let made = fs::DirBuilder::new().mode(0o700).create(&folder);
+    made.map(|()| folder.clone()).map_err(|error| format!("{}: {error}", folder.display()))
+}
+
+/// The commands that take our settings out of a main.cf that somebody else has changed too: each that is still ours
+/// gets what it was. A main.cf that still named the VIP would keep Postfix from starting once the address is gone.
+pub(crate) fn revert(
+    directory: &Path,
+    settings: &[String],
+    before: &str,
+) -> Result<Vec<Vec<String>>, String> {
+    let folder = scratch()?;
+    let commands = fs::write(folder.join("main.cf"), before)
+        .and_then(|()| fs::write(folder.join("master.cf"), ""))
+        .map_err(|error| format!("{}: {error}", folder.display()))
+        .and_then(|()| {
+            let pairs = settings.iter().filter_map(|setting| setting.split_once('='));
+            pairs.map(|(name, ours)| taken_out(directory, &folder, name, ours)).collect::<Result<Vec<_>, _>>()
+        });
+    let _ = fs::remove_dir_all(&folder);
+    Ok(commands?.into_iter().flatten().collect())
+}
+
+fn taken_out(directory: &Path, old: &Path, name: &str, ours: &str) -> Result<Option<Vec<String>>, String> {
+    let ask = |folder: &Path| {
+        let said = run(&["postconf", "-c", &folder.to_string_lossy(), "-n", name].map(str::to_owned))?;
+        Ok::<_, String>(said.split_once('=').map(|(_, value)| value.trim().to_owned()))
+    };
+    if ask(directory)?.as_deref() != Some(ours) {
+        return Ok(None);
+    }
+    let words = match ask(old)? {
+        Some(value) => ["postconf", "-c", &directory.to_string_lossy(), "-e", &format!("{name}={value}")]
+            .map(str::to_owned),
+        None => ["postconf", "-c", &directory.to_string_lossy(), "-X", name].map(str::to_owned),
+    };
+    Ok(Some(words.to_vec()))
 }
 
 /// Puts a text in the place of a file at once, with its owner and rights.
