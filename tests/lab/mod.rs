@@ -7,5 +7,6 @@
 mod ipvs_farm;
 mod ipvs_harness;
 mod proxy_farm;
+mod queue_farm;
 mod scenario;
 mod vip;
