@@ -30,6 +30,8 @@ pub mod vip;
 
 pub mod dataplane;
 
+pub mod arp;
+
 pub mod director;
 pub mod prober;
 

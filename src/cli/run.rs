@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
 use super::{Exit, Threads, read, runtime};
+use crate::arp::watch::Watch;
 use crate::config::load::load;
 use crate::config::{Config, DataplaneChoice};
 use crate::dataplane::Dataplane as _;
@@ -103,6 +104,7 @@ async fn daemon(
         let view = View { pictures: picture, director: event.clone(), exporter: Arc::new(exporter) };
         tokio::spawn(http::serve(listener, view));
     }
+    let watch = matches!(dataplane, Chosen::Ipvs(_)).then(|| Watch::start(event.clone()));
     tokio::spawn(reload((path, seen), config.autoreload, hangup, event.clone()));
     tokio::spawn(async move {
         loop {
@@ -115,7 +117,11 @@ async fn daemon(
             }
         }
     });
-    Director::new(config, dataplane, Prober::new(report), pictures).run(Inbox { reports, events }).await;
+    let mut director = Director::new(config, dataplane, Prober::new(report), pictures);
+    if let Some(watch) = watch {
+        director = director.watching(watch);
+    }
+    director.run(Inbox { reports, events }).await;
     Ok(())
 }
 
