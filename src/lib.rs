@@ -41,3 +41,4 @@ pub mod metrics;
 pub mod snapshot;
 
 pub mod demo;
+pub mod doctor;

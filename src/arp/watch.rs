@@ -118,7 +118,11 @@ impl Own {
     }
 }
 
-async fn look(targets: &Targets) -> io::Result<Look> {
+/// Looks once.
+///
+/// # Errors
+/// Whatever the system refuses; without CAP_NET_ADMIN that is EPERM.
+pub async fn look(targets: &Targets) -> io::Result<Look> {
     let own = Own::look(targets)?;
     if own.vips.is_empty() {
         return Ok(Look::new());

@@ -85,8 +85,11 @@ async fn daemon(
         _ => info!("{why}"),
     }
     if matches!(dataplane, Chosen::Ipvs(_)) {
-        for advice in sysctl::advise(&config).into_iter().chain(settings::advise(&config)) {
+        for advice in sysctl::advise(&config) {
             warn!("{advice}");
+        }
+        for need in settings::needs(&config) {
+            warn!("{need}");
         }
         // Whoever it belongs to would lose its clients to one server.
         if let Some(why) = config.vip.refusal(&dataplane.dump().await?.table) {
