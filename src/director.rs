@@ -379,6 +379,7 @@ impl<D: Dataplane> Director<D> {
             all_known: self.state.knows_all(),
             cut_off: self.state.cut_off_since().is_some(),
             vips: vips(&self.answered),
+            canaries_silent: self.state.canaries_silent(),
             virtuals,
         }));
     }

@@ -32,6 +32,7 @@ pub mod dataplane;
 
 pub mod arp;
 
+pub mod canary;
 pub mod director;
 pub mod prober;
 

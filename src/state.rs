@@ -17,7 +17,7 @@ use checks::{Failure, Outcome, Reason, Stage};
 
 use self::doubt::Doubt;
 use self::silence::CutOff;
-use crate::config::{CheckPlan, Config, RealConfig, VirtualConfig};
+use crate::config::{CheckPlan, Config, RealConfig, Tier, VirtualConfig};
 use crate::health;
 use crate::model::{Dump, RealId, RealSettings, Table, Virtual, VirtualId, Weight};
 use crate::weight::{Member, Share, Standing, weigh};
@@ -51,6 +51,10 @@ pub struct Finding {
     pub not_after: Option<i64>,
     /// Whole days until then, when it was last seen.
     pub days_left: Option<i64>,
+    /// How long the last canary that came back took.
+    pub delay: Option<Duration>,
+    /// When the oldest canary was sent that should be back and is not.
+    pub overdue_since: Option<Instant>,
 }
 
 impl Finding {
@@ -102,8 +106,21 @@ pub struct Condition {
     pub banner: Option<Duration>,
     /// When the certificate ends, in seconds since 1970.
     pub not_after: Option<i64>,
+    /// What its canaries show, where there are any.
+    pub canary: Option<Way>,
     /// What that means for a weight.
     pub standing: Standing,
+}
+
+/// What the canaries of a server show.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Way {
+    /// What is known by them.
+    pub state: health::State,
+    /// How long the last that came back took.
+    pub delay: Option<Duration>,
+    /// When the oldest was sent that should be back and is not.
+    pub overdue_since: Option<Instant>,
 }
 
 /// All that decides the table.
@@ -220,7 +237,8 @@ impl State {
             known.into_iter().filter(|(plan, finding)| !doubt.covers(plan, finding)).collect();
         let findings = || known.iter().map(|(_, finding)| *finding);
         let down = || known.iter().filter(|(_, finding)| finding.state == health::State::Down);
-        let unknown = findings().find(|finding| finding.state == health::State::Unknown);
+        let unknown =
+            known.iter().find(|(plan, finding)| is_open(plan, finding)).map(|(_, finding)| *finding);
         // Hard before soft, and the oldest: what came after may follow from it.
         let worst_down = down().filter(|(plan, f)| !self.is_cut(plan, f, cut_off)).map(|(_, f)| *f);
         let worst_down = worst_down.min_by_key(|finding| (!finding.gone, finding.since));
@@ -236,7 +254,8 @@ impl State {
         } else if unknown.is_some() {
             (unknown, Standing::Unknown)
         } else {
-            let worst = findings().max_by_key(|finding| finding.state);
+            let judged = findings().filter(|finding| finding.state != health::State::Unknown);
+            let worst = judged.max_by_key(|finding| finding.state);
             let standing = match worst.map(|finding| finding.state) {
                 Some(health::State::Degraded(factor)) => Standing::Degraded(factor),
                 _ => Standing::Up,
@@ -251,6 +270,11 @@ impl State {
             took: findings().next().map_or(Duration::ZERO, |finding| finding.took),
             banner: findings().find_map(|finding| finding.banner),
             not_after: findings().filter_map(|finding| finding.not_after).min(),
+            canary: known.iter().find(|(plan, _)| plan.tier == Tier::Canary).map(|(_, finding)| Way {
+                state: finding.state,
+                delay: finding.delay,
+                overdue_since: finding.overdue_since,
+            }),
             standing,
         }
     }
@@ -282,10 +306,17 @@ impl State {
     /// Whether every check had an outcome that meant something.
     #[must_use]
     pub fn knows_all(&self) -> bool {
-        let is_known = |(plan, finding): (&CheckPlan, &Finding)| {
-            finding.state != health::State::Unknown || doubt::is_mute(plan, finding)
+        !self.findings.iter().any(|(plan, finding)| is_open(plan, finding))
+    }
+
+    /// Whether no canary of any server comes back, so that nothing follows from it for any.
+    #[must_use]
+    pub fn canaries_silent(&self) -> bool {
+        let is_silent = |(plan, finding): (&CheckPlan, &Finding)| {
+            let failure = finding.failure.as_ref();
+            plan.tier == Tier::Canary && failure.is_some_and(|failure| failure.reason == Reason::Local)
         };
-        self.findings.iter().all(is_known)
+        self.findings.iter().any(is_silent)
     }
 
     /// Takes a finding over; one of a check that is not wanted any more is dropped.
@@ -364,6 +395,13 @@ impl State {
         table.virtuals.extend(private.iter().map(|(id, service)| (*id, service.clone())));
         table
     }
+}
+
+/// Whether nothing follows from a check yet. Canaries that cannot come back, to nobody's fault, hold up no server.
+fn is_open(plan: &CheckPlan, finding: &Finding) -> bool {
+    let local = finding.failure.as_ref().is_some_and(|failure| failure.reason == Reason::Local);
+    let nobodys = plan.tier == Tier::Canary && local || doubt::is_mute(plan, finding);
+    finding.state == health::State::Unknown && !nobodys
 }
 
 /// One virtual as it should be, without what is leaving. `known` has a share and a condition for each real server.

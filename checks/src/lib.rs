@@ -168,6 +168,8 @@ pub enum Stage {
     Echo,
     /// An external command and its exit status.
     Command,
+    /// The way of a message from the server that took it to whoever waits for it.
+    Delivery,
 }
 
 /// Why a check failed. The names are metric labels and JSON values.
@@ -215,13 +217,17 @@ pub enum Reason {
     CertificatePin,
     /// The command that was asked said no, by its exit status.
     Failed,
+    /// A message that the server took comes later than it may.
+    Late,
+    /// A message that the server took has not come for so long that it is not waited for.
+    Lost,
     /// The director itself could not ask (no descriptors, no memory, no permission, no route (ENETUNREACH), no file): says nothing of the server.
     Local,
 }
 
 impl Stage {
     /// Every stage, in order.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Connect,
         Self::Tls,
         Self::Banner,
@@ -239,6 +245,7 @@ impl Stage {
         Self::Request,
         Self::Echo,
         Self::Command,
+        Self::Delivery,
     ];
 
     /// The word in metrics and JSON.
@@ -262,6 +269,7 @@ impl Stage {
             Self::Request => "request",
             Self::Echo => "echo",
             Self::Command => "command",
+            Self::Delivery => "delivery",
         }
     }
 }
@@ -274,7 +282,7 @@ impl fmt::Display for Stage {
 
 impl Reason {
     /// Every reason, in order.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 24] = [
         Self::Refused,
         Self::Unreachable,
         Self::Timeout,
@@ -296,6 +304,8 @@ impl Reason {
         Self::CertificateUntrusted,
         Self::CertificatePin,
         Self::Failed,
+        Self::Late,
+        Self::Lost,
         Self::Local,
     ];
 
@@ -324,6 +334,8 @@ impl Reason {
             Self::CertificateUntrusted => "certificate_untrusted",
             Self::CertificatePin => "certificate_pin",
             Self::Failed => "failed",
+            Self::Late => "late",
+            Self::Lost => "lost",
             Self::Local => "local",
         }
     }

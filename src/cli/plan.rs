@@ -10,7 +10,7 @@ use std::time::Instant;
 use tokio::task::JoinSet;
 
 use super::{Exit, Threads, runtime};
-use crate::config::{CheckPlan, Config, DataplaneChoice};
+use crate::config::{CheckPlan, Config, DataplaneChoice, Tier};
 use crate::dataplane::ipvs::Ipvs;
 use crate::dataplane::{Dataplane as _, Error};
 use crate::health;
@@ -31,6 +31,8 @@ pub(super) fn plan(config: &Config) -> Result<(), Exit> {
     for real in askable.virtuals.iter_mut().flat_map(|v| &mut v.reals) {
         // Without its service a probe would go to any server.
         real.checks.retain(|plan| config.vip.is_laid(plan, &actual.table));
+        // A canary comes back to a running daemon.
+        real.checks.retain(|plan| plan.tier != Tier::Canary);
     }
     let mut state = State::new(askable);
     let plans: Vec<CheckPlan> = state.checks().cloned().collect();

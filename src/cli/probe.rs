@@ -101,6 +101,8 @@ fn configured(arguments: &Arguments, name: &str, target: Option<SocketAddr>) -> 
         .filter(|(_, plan)| plan.tier != Tier::Vip)
         .filter(|(real, plan)| target.is_none_or(|target| target == *real || target == plan.spec.target));
     let asked: Vec<_> = wanted
+        // A canary comes back to a running daemon.
+        .filter(|(_, plan)| plan.tier != Tier::Canary)
         .map(|(_, plan)| Asked {
             spec: plan.spec.clone(),
             verdicts: Arc::clone(&plan.verdicts),

@@ -4,6 +4,7 @@
 //! Fails with every problem at once, each with its place, in the order of the text. While the text has syntax
 //! errors, what depends on several keys is left unsaid.
 
+mod canary;
 mod check;
 mod fields;
 mod outside;
@@ -118,6 +119,7 @@ fn lower_top(fields: &Fields<'_>, report: &Report<'_>, host_name: &str) -> Confi
         report.rule_of_file(format!("there is no virtual; the smallest file is:\n{SMALLEST}"));
     }
     refuse_doubles(report, &virtuals);
+    canary::refuse_shared_receivers(report, &virtuals);
     let vip = lower_vip(fields, report, &mut virtuals);
     Config {
         dataplane: dataplane.or(DataplaneChoice::Auto),

@@ -1,5 +1,7 @@
 //! State as a play of what is seen and what the table has.
 
+mod canary;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -40,6 +42,7 @@ fn plan(n: u8) -> CheckPlan {
         verdicts: Arc::default(),
         warn_days: 0,
         connects_between: 0,
+        canary: None,
     }
 }
 

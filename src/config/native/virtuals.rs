@@ -8,16 +8,17 @@ use std::time::Duration;
 
 use config::ValueKind;
 
+use super::canary::{self, Wanted};
 use super::check::CheckLayer;
 use super::fields::{Fields, Raw, Setting};
 use super::outside::{AlertLayer, command_line};
 use super::reals::{Route, Service};
 use super::steps::file;
 use super::values::{boolean, duration, name, seconds, socket_address, text, whole, word};
-use super::vocabulary::{ALERT, CHECK, REAL};
+use super::vocabulary::{ALERT, CANARY, CHECK, REAL};
 use super::{Farm, ON_EXITS};
 use crate::config::diagnostic::Place;
-use crate::config::{DataplaneChoice, ProxyOptions, ProxyProtocol, VirtualConfig};
+use crate::config::{DataplaneChoice, ProxyOptions, ProxyProtocol, RealConfig, Tier, VirtualConfig};
 use crate::model::{
     Family, Granularity, Persistence, Protocol, Scheduler, SchedulerFlags, VirtualId, VirtualSettings, Weight,
 };
@@ -34,6 +35,8 @@ pub(super) struct Lowered {
     pub(super) config: VirtualConfig,
     pub(super) id_place: Place,
     pub(super) name_place: Place,
+    /// What its `canary` says.
+    pub(super) canary: Option<Wanted>,
     /// Where it says that it wants a probe through the VIP.
     pub(super) vip_check: Option<Place>,
 }
@@ -68,6 +71,7 @@ pub(super) fn lower<'a>(fields: &Fields<'_>, farm: &'a Farm<'a>) -> Option<Lower
         weight: fields.read("weight", |raw| whole(raw, 0..=Weight::MAX_CONFIGURED)).or(usual_weight),
         check: CheckLayer::read(fields.table("check", &CHECK).as_ref(), &farm.check)
             .expecting(proxy.protocol),
+        canary: canary::read(fields.table("canary", &CANARY).as_ref()),
         servers: BTreeMap::new(),
     };
     if !fields.has("real") {
@@ -80,6 +84,11 @@ pub(super) fn lower<'a>(fields: &Fields<'_>, farm: &'a Farm<'a>) -> Option<Lower
         reals.extend(service.lower_real(&real));
     }
     let fallback = service.lower_fallback(fields);
+    let canary = service.canary;
+    let is_asked = |real: &RealConfig| real.checks.iter().any(|plan| plan.tier == Tier::Canary);
+    if let Some(canary) = canary.as_ref().filter(|_| !reals.is_empty() && !reals.iter().any(is_asked)) {
+        farm.report.rule(&canary.place, "canary: no server here is asked by SMTP or LMTP".into());
+    }
     let vip_check = read_vip_check(fields, id, farm.dataplane);
     let (id, id_place) = identity?;
     Some(Lowered {
@@ -100,6 +109,7 @@ pub(super) fn lower<'a>(fields: &Fields<'_>, farm: &'a Farm<'a>) -> Option<Lower
             reals,
         },
         id_place,
+        canary,
         vip_check,
     })
 }
