@@ -16,6 +16,10 @@ use crate::mail::{Law, MailPlan};
 use crate::plan::{Arrivals, Profile, Share, Stop};
 use crate::smtp::SmtpPlan;
 use crate::wire::WirePlan;
+use crate::words::Trouble;
+
+/// The usual [`Job::tick`]: a timer for each arrival would cost more than the request.
+pub const TICK: Duration = Duration::from_micros(250);
 
 /// When work is started.
 #[derive(Clone, Debug)]
@@ -118,8 +122,12 @@ pub struct Job {
     pub idle: Duration,
     /// After the end, for what is under way.
     pub drain: Duration,
+    /// Arrivals of an open run that are due within this time are started together.
+    pub tick: Duration,
     /// Which server answered.
     pub identify: Identify,
+    /// Who is told of each failure, in the thread that met it.
+    pub tell: Option<fn(&Target, Trouble)>,
 }
 
 /// Whether an address may be pressed on without being named: loopback, private (RFC 1918, RFC 4193), link-local, and

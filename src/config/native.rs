@@ -7,6 +7,7 @@
 mod canary;
 mod check;
 mod fields;
+mod law;
 mod outside;
 mod reals;
 mod services;

@@ -8,5 +8,6 @@ mod doctor;
 mod ipvs_farm;
 mod ipvs_harness;
 mod proxy_farm;
+mod queue_farm;
 mod scenario;
 mod vip;
