@@ -16,6 +16,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, error, info, warn};
 
 use self::notices::Notices;
+use crate::arp::watch::Watch;
+use crate::arp::{Look, Targets};
 use crate::config::{
     AgentPlan, CheckPlan, Config, LogFormat, LogLevel, LogTarget, OnExit, RealConfig, VirtualConfig,
 };
@@ -26,7 +28,7 @@ use crate::model::{Dump, Op, Table, Virtual, VirtualId};
 use crate::poller::{Hearing, Poller};
 use crate::prober::{Prober, Report};
 use crate::reconcile::{diff, takes_last_weight};
-use crate::snapshot::{Snapshot, picture};
+use crate::snapshot::{Snapshot, picture, vips};
 use crate::state::{Condition, State};
 use crate::vip::without_probes;
 use crate::weight::law::LawConfig;
@@ -49,6 +51,8 @@ pub enum Event {
     Reload(Result<Box<Config>, String>),
     /// Somebody wants a fresh picture and is told when it is published.
     Look(oneshot::Sender<()>),
+    /// Who else answers for the VIPs.
+    Answered(Look),
     /// End.
     Stop,
 }
@@ -88,6 +92,9 @@ pub struct Director<D> {
     notices: Notices,
     /// Whether the same changes failed twice in a row: then they are asked for at the pace of the resync.
     stubborn: bool,
+    /// Looks who else answers for the VIPs, and what it saw.
+    watch: Option<Watch>,
+    answered: Look,
     /// Whether the checks of a new configuration wait for its table.
     reloaded: bool,
     looked: Option<Instant>,
@@ -121,6 +128,8 @@ impl<D: Dataplane> Director<D> {
             trouble: None,
             failing: BTreeSet::new(),
             stubborn: false,
+            watch: None,
+            answered: Look::new(),
             reloaded: false,
             last_sync: None,
             last_reload_ok: true,
@@ -128,6 +137,12 @@ impl<D: Dataplane> Director<D> {
             lookers: Vec::new(),
             stopping: false,
         }
+    }
+
+    /// Has this watch look who else answers for the VIPs.
+    #[must_use]
+    pub fn watching(self, watch: Watch) -> Self {
+        Self { watch: Some(watch), ..self }
     }
 
     /// Directs until it is told to stop, or until nobody can tell it anything any more.
@@ -212,6 +227,11 @@ impl<D: Dataplane> Director<D> {
     }
 
     fn start_checks(&mut self) {
+        if let Some(watch) = &self.watch {
+            let targets = Targets::of(self.state.config());
+            self.answered.retain(|vip, _| targets.every.is_some() && targets.vips.contains(vip));
+            watch.sync(targets);
+        }
         let checks: Vec<CheckPlan> = self.state.checks().cloned().collect();
         self.prober.sync(checks);
         let agents: Vec<AgentPlan> = self.state.agents().cloned().collect();
@@ -267,6 +287,11 @@ impl<D: Dataplane> Director<D> {
             Event::Look(looker) => {
                 self.lookers.push(looker);
                 self.looked.is_none_or(|looked| looked.elapsed() >= FRESH)
+            }
+            Event::Answered(look) => {
+                notices::tell_strangers(&self.answered, &look);
+                self.answered = look;
+                false
             }
             Event::Stop => {
                 self.stopping = true;
@@ -409,6 +434,7 @@ impl<D: Dataplane> Director<D> {
             last_reload_ok: self.last_reload_ok,
             all_known: self.state.knows_all(),
             cut_off: self.state.cut_off_since().is_some(),
+            vips: vips(&self.answered),
             canaries_silent: self.state.canaries_silent(),
             virtuals,
         }));
@@ -455,7 +481,7 @@ impl<D: Dataplane> Director<D> {
                 match inbox.events.recv().await {
                     Some(Event::Stop) => return,
                     Some(Event::Look(looker)) => drop(looker.send(())),
-                    Some(Event::Reload(_)) => {}
+                    Some(Event::Reload(_) | Event::Answered(_)) => {}
                     None => std::future::pending().await,
                 }
             }

@@ -32,6 +32,8 @@ pub mod vip;
 
 pub mod dataplane;
 
+pub mod arp;
+
 pub mod canary;
 pub mod director;
 pub mod poller;
@@ -43,3 +45,4 @@ pub mod metrics;
 pub mod snapshot;
 
 pub mod demo;
+pub mod doctor;
