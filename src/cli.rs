@@ -3,6 +3,7 @@
 //! Owns the arguments and [`Exit`]. Each command is one file below. Refuses to end the process: `main.rs` does.
 //! Quiet success; errors on standard error; exit codes are those of `sysexits.h`.
 
+mod doctor;
 mod ldirectord;
 mod plan;
 mod probe;
@@ -119,6 +120,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]
         arguments: Vec<OsString>,
     },
+    /// Say what is wrong with this machine as a director, why, and how to mend it. Exit 0: nothing, 1: advice, 2: wrong.
+    Doctor(doctor::Arguments),
     /// Balance three SMTP servers in this process for half a minute; one fails and comes back.
     Demo,
 }
@@ -149,6 +152,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> Result<(), Exit> {
         Command::Probe(arguments) => probe::probe(&arguments),
         Command::Status(arguments) => status::status(&arguments),
         Command::Ldirectord { arguments } => ldirectord::ldirectord(&arguments),
+        Command::Doctor(arguments) => doctor::doctor(&arguments),
         Command::Demo => crate::demo::demo().map_err(|error| Exit::new(Exit::OS, error)),
     }
 }

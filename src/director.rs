@@ -20,6 +20,8 @@ use tracing::{debug, error, info, warn};
 use self::notices::{Notices, Serving};
 use self::telling::Teller;
 use self::words::Going;
+use crate::arp::watch::Watch;
+use crate::arp::{Look, Targets};
 use crate::config::{
     AgentPlan, CheckPlan, Config, LogFormat, LogLevel, LogTarget, RealConfig, VirtualConfig,
 };
@@ -31,7 +33,7 @@ use crate::news::Desk;
 use crate::poller::{Hearing, Poller};
 use crate::prober::{Prober, Report};
 use crate::reconcile::{diff, takes_last_weight};
-use crate::snapshot::{Snapshot, picture};
+use crate::snapshot::{Snapshot, picture, vips};
 use crate::state::{Condition, Maintained, State};
 use crate::vip::without_probes;
 use crate::weight::law::LawConfig;
@@ -59,6 +61,8 @@ pub enum Event {
     Look(oneshot::Sender<()>),
     /// These servers, and no others, are in maintenance.
     Maintenance(BTreeSet<Maintained>),
+    /// Who else answers for the VIPs.
+    Answered(Look),
     /// End.
     Stop,
 }
@@ -99,6 +103,9 @@ pub struct Director<D> {
     teller: Teller,
     /// Whether the same changes failed twice in a row: then they are asked for at the pace of the resync.
     stubborn: bool,
+    /// Looks who else answers for the VIPs, and what it saw.
+    watch: Option<Watch>,
+    answered: Look,
     /// Whether the checks of a new configuration wait for its table.
     reloaded: bool,
     looked: Option<Instant>,
@@ -133,6 +140,8 @@ impl<D: Dataplane> Director<D> {
             trouble: None,
             failing: BTreeSet::new(),
             stubborn: false,
+            watch: None,
+            answered: Look::new(),
             reloaded: false,
             last_sync: None,
             last_reload_ok: true,
@@ -147,6 +156,12 @@ impl<D: Dataplane> Director<D> {
     pub fn telling(mut self, desk: Desk) -> Self {
         self.teller.desk = desk;
         self
+    }
+
+    /// Has this watch look who else answers for the VIPs.
+    #[must_use]
+    pub fn watching(self, watch: Watch) -> Self {
+        Self { watch: Some(watch), ..self }
     }
 
     /// Directs until it is told to stop, or until nobody can tell it anything any more.
@@ -236,6 +251,11 @@ impl<D: Dataplane> Director<D> {
     }
 
     fn start_checks(&mut self) {
+        if let Some(watch) = &self.watch {
+            let targets = Targets::of(self.state.config());
+            self.answered.retain(|vip, _| targets.every.is_some() && targets.vips.contains(vip));
+            watch.sync(targets);
+        }
         let checks: Vec<CheckPlan> = self.state.checks().cloned().collect();
         self.prober.sync(checks);
         let agents: Vec<AgentPlan> = self.state.agents().cloned().collect();
@@ -296,6 +316,11 @@ impl<D: Dataplane> Director<D> {
             Event::Maintenance(maintained) => {
                 self.state.maintain(maintained);
                 true
+            }
+            Event::Answered(look) => {
+                notices::tell_strangers(&self.answered, &look);
+                self.answered = look;
+                false
             }
             Event::Stop => {
                 self.stopping = true;
@@ -446,6 +471,7 @@ impl<D: Dataplane> Director<D> {
             last_reload_ok: self.last_reload_ok,
             all_known: self.state.knows_all(),
             cut_off: self.state.cut_off_since().is_some(),
+            vips: vips(&self.answered),
             canaries_silent: self.state.canaries_silent(),
             virtuals,
         }));
@@ -492,7 +518,7 @@ impl<D: Dataplane> Director<D> {
                 match inbox.events.recv().await {
                     Some(Event::Stop) => return,
                     Some(Event::Look(looker)) => drop(looker.send(())),
-                    Some(Event::Reload(_) | Event::Maintenance(_)) => {}
+                    Some(Event::Reload(_) | Event::Answered(_) | Event::Maintenance(_)) => {}
                     None => std::future::pending().await,
                 }
             }

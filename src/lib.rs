@@ -32,6 +32,8 @@ pub mod vip;
 
 pub mod dataplane;
 
+pub mod arp;
+
 pub mod canary;
 pub mod children;
 pub mod director;
@@ -47,3 +49,4 @@ pub mod snapshot;
 pub mod systemd;
 
 pub mod demo;
+pub mod doctor;

@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{info, warn};
 
 use super::{Exit, Threads, read, runtime};
+use crate::arp::watch::Watch;
 use crate::children::Children;
 use crate::config::load::{MAX_SIZE, load};
 use crate::config::{Config, DataplaneChoice, LogFormat};
@@ -138,8 +139,11 @@ async fn daemon(
         _ => info!("{why}"),
     }
     if matches!(dataplane, Chosen::Ipvs(_)) {
-        for advice in sysctl::advise(&config).into_iter().chain(settings::advise(&config)) {
+        for advice in sysctl::advise(&config) {
             warn!("{advice}");
+        }
+        for need in settings::needs(&config) {
+            warn!("{need}");
         }
         // Whoever it belongs to would lose its clients to one server.
         if let Some(why) = config.vip.refusal(&dataplane.dump().await?.table) {
@@ -162,6 +166,7 @@ async fn daemon(
         let view = View { pictures: picture, director: event.clone(), exporter: Arc::new(exporter) };
         tokio::spawn(http::serve(listener, view));
     }
+    let watch = matches!(dataplane, Chosen::Ipvs(_)).then(|| Watch::start(event.clone()));
     let (maintenance, directory) = watch::channel(config.maintenance_dir.clone());
     tokio::spawn(maintenance::watch(directory, event.clone()));
     let (family, wanted) = mpsc::channel(QUEUE);
@@ -190,7 +195,10 @@ async fn daemon(
         });
     }
     drop(event);
-    let director = Director::new(config, dataplane, Prober::new(report), pictures).telling(Desk::open());
+    let mut director = Director::new(config, dataplane, Prober::new(report), pictures).telling(Desk::open());
+    if let Some(watch) = watch {
+        director = director.watching(watch);
+    }
     director.run(Inbox { reports, events }).await;
     // It holds the other end of what the children listen to.
     reloads.abort();

@@ -3,10 +3,12 @@
 //! Owns the memory of what was told. Refuses to decide anything: it reads the state and the table. Cannot fail.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use checks::{Reason, Stage};
 use tracing::{debug, error, info, warn};
 
+use crate::arp::{Look, Stranger};
 use crate::config::{CheckPlan, VirtualConfig};
 use crate::health::{self, Transition};
 use crate::heard::{HELD, Heard, Word};
@@ -218,6 +220,24 @@ pub(super) fn tell_transition(
             }
             _ => info!("real server {target} of {of} is {}, was {from}", to.state),
         }
+    }
+}
+
+/// Says when somebody else begins to answer for a VIP, and when that is over.
+pub(super) fn tell_strangers(before: &Look, now: &Look) {
+    let each = |look: &Look| -> BTreeSet<(IpAddr, Stranger)> {
+        look.iter().flat_map(|(vip, found)| found.iter().map(|one| (*vip, one.clone()))).collect()
+    };
+    let (before, now) = (each(before), each(now));
+    for (vip, stranger) in now.difference(&before) {
+        let mend = match stranger.server {
+            Some(_) => "it needs net.ipv4.conf.all.arp_ignore = 1 and arp_announce = 2",
+            None => "two hosts have the address",
+        };
+        error!("{stranger} answers for the VIP {vip}: clients reach it past this director; {mend}");
+    }
+    for (vip, stranger) in before.difference(&now) {
+        info!("{stranger} does not answer for the VIP {vip} any more, or nobody is asked");
     }
 }
 

@@ -100,6 +100,7 @@ fn farm(virtuals: &[u8]) -> Config {
         readd_quiescent: true,
         on_exit: OnExit::Keep,
         vip: crate::vip::Vip::default(),
+        arp_watch: None,
         resync: Duration::from_millis(20),
         virtuals: virtuals.iter().map(|n| a_virtual(*n)).collect(),
     }

@@ -74,6 +74,7 @@ fn farm(reals: &[u8]) -> Config {
         on_exit: OnExit::Keep,
         resync: SECOND,
         vip: crate::vip::Vip::default(),
+        arp_watch: None,
         virtuals: vec![VirtualConfig {
             name: "mail".to_owned(),
             id: virtual_id(),
