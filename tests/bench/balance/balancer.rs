@@ -22,6 +22,8 @@ use crate::farm::{Farm, Ip, REALS, Wiring, ipvs};
 pub(crate) enum Balancer {
     /// smtp-director with a `queue`.
     Queue,
+    /// The same with a narrow band and an agent that is asked each second.
+    Narrow,
     /// smtp-director without.
     Static,
     /// `leastconn` and `smtpchk`.
@@ -36,14 +38,15 @@ impl Balancer {
     /// Those that run there, in the order of the table.
     pub(crate) fn all(place: Place) -> &'static [Self] {
         match place {
-            Place::Native => &[Self::Queue, Self::Haproxy, Self::Static],
-            Place::Lab => &[Self::Queue, Self::Ldirectord, Self::Keepalived],
+            Place::Native => &[Self::Queue, Self::Narrow, Self::Haproxy, Self::Static],
+            Place::Lab => &[Self::Narrow, Self::Ldirectord, Self::Keepalived],
         }
     }
 
     pub(crate) fn title(self) -> &'static str {
         match self {
-            Self::Queue => "smtp-director, by the queue",
+            Self::Queue => "smtp-director, queue 10 s to 60 s",
+            Self::Narrow => "smtp-director, queue 3 s to 15 s",
             Self::Static => "smtp-director, static weights",
             Self::Haproxy => "HAProxy leastconn, smtpchk",
             Self::Ldirectord => "ldirectord, wlc",
@@ -61,10 +64,11 @@ impl Balancer {
     /// Starts it and waits until a client is greeted through the VIP.
     pub(crate) fn start(self, farm: &Farm, place: Place) -> Running {
         let running = match self {
-            Self::Queue => {
-                Running::Director(Box::new(director(farm, place, "queue = { interval = \"2s\" }\n")))
+            Self::Queue => director(farm, place, "queue = { interval = \"2s\" }\n"),
+            Self::Narrow => {
+                director(farm, place, "queue = { interval = \"1s\", full_at = \"3s\", floor_at = \"15s\" }\n")
             }
-            Self::Static => Running::Director(Box::new(director(farm, place, ""))),
+            Self::Static => director(farm, place, ""),
             Self::Haproxy => Running::Other(haproxy(farm)),
             Self::Ldirectord => Running::Other(ldirectord(farm)),
             Self::Keepalived => Running::Other(keepalived(farm)),
@@ -132,7 +136,7 @@ impl Running {
     }
 }
 
-fn director(farm: &Farm, place: Place, law: &str) -> Director {
+fn director(farm: &Farm, place: Place, law: &str) -> Running {
     let (dataplane, forward) = match place {
         Place::Native => ("proxy", "masq"),
         Place::Lab => ("ipvs", "gate"),
@@ -145,7 +149,7 @@ fn director(farm: &Farm, place: Place, law: &str) -> Director {
     for last in REALS {
         write!(text, "\n[[virtual.real]]\naddress = \"{}\"\n", Ip::V4.address(last)).expect("String");
     }
-    Director::start_below(&[], farm, &text)
+    Running::Director(Box::new(Director::start_below(&[], farm, &text)))
 }
 
 fn start(farm: &Farm, file: &str, text: &str, words: impl FnOnce(&str) -> Vec<String>) -> Other {
