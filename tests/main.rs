@@ -9,6 +9,8 @@ mod databases;
 mod farm;
 #[cfg(test)]
 mod lab;
+#[cfg(test)]
+mod ldirectord;
 mod load;
 mod postfix;
 mod probe;
