@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{mpsc, oneshot, watch};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use self::notices::Notices;
 use crate::config::{CheckPlan, Config, LogFormat, LogLevel, LogTarget, OnExit, VirtualConfig};
@@ -25,6 +25,7 @@ use crate::prober::{Prober, Report};
 use crate::reconcile::{diff, takes_last_weight};
 use crate::snapshot::{Snapshot, picture};
 use crate::state::{Condition, State};
+use crate::vip::without_probes;
 
 /// How soon the table is compared again while something drains or after an error.
 const SOON: Duration = Duration::from_secs(1);
@@ -75,6 +76,8 @@ pub struct Director<D> {
     notices: Notices,
     /// Whether the same changes failed twice in a row: then they are asked for at the pace of the resync.
     stubborn: bool,
+    /// Whether the checks of a new configuration wait for its table.
+    reloaded: bool,
     looked: Option<Instant>,
     lookers: Vec<oneshot::Sender<()>>,
     stopping: bool,
@@ -89,6 +92,7 @@ fn fixed(config: &Config) -> Fixed {
 impl<D: Dataplane> Director<D> {
     /// A director that has not looked at anything yet; `prober` reports to the inbox given to [`Self::run`].
     pub fn new(config: Config, dataplane: D, prober: Prober, pictures: watch::Sender<Arc<Snapshot>>) -> Self {
+        let config = if dataplane.name() == "proxy" { without_probes(config) } else { config };
         Self {
             started_with: fixed(&config),
             settled: None,
@@ -101,6 +105,7 @@ impl<D: Dataplane> Director<D> {
             trouble: None,
             failing: BTreeSet::new(),
             stubborn: false,
+            reloaded: false,
             last_sync: None,
             last_reload_ok: true,
             looked: None,
@@ -111,8 +116,10 @@ impl<D: Dataplane> Director<D> {
 
     /// Directs until it is told to stop, or until nobody can tell it anything any more.
     pub async fn run(mut self, mut inbox: Inbox) {
-        self.set_up();
+        self.set_options();
         self.reconcile().await;
+        // Only now are the ways there that some of them need.
+        self.start_checks();
         while !self.stopping {
             let next_look = self.next_look();
             let mut due = tokio::select! {
@@ -130,6 +137,9 @@ impl<D: Dataplane> Director<D> {
             if due {
                 self.reconcile().await;
             }
+            if std::mem::take(&mut self.reloaded) {
+                self.start_checks();
+            }
             if !self.lookers.is_empty() && self.looked.is_some_and(|looked| looked.elapsed() < FRESH) {
                 for looker in self.lookers.drain(..) {
                     let _ = looker.send(());
@@ -146,9 +156,12 @@ impl<D: Dataplane> Director<D> {
         self.looked.map_or_else(Instant::now, |looked| looked + pause)
     }
 
-    fn set_up(&mut self) {
+    fn set_options(&mut self) {
         let virtuals = &self.state.config().virtuals;
         self.dataplane.set_proxy_options(virtuals.iter().map(|v| (v.id, v.proxy)).collect());
+    }
+
+    fn start_checks(&mut self) {
         let checks: Vec<CheckPlan> = self.state.checks().cloned().collect();
         self.prober.sync(checks);
     }
@@ -159,6 +172,9 @@ impl<D: Dataplane> Director<D> {
         let Some(known) = self.state.finding(&plan) else {
             return false; // its server was removed while it was asked
         };
+        if !self.state.config().vip.is_laid(&plan, &self.actual.table) {
+            return false; // its connection went to any server
+        }
         notices::tell_check(|| names(&self.state, &plan), known, &report);
         let Report { finding, transition, .. } = report;
         let matters = transition.is_some()
@@ -183,7 +199,10 @@ impl<D: Dataplane> Director<D> {
                 true
             }
             Event::Reload(Ok(config)) => {
-                self.reconfigure(*config);
+                match config.vip.refusal(&self.actual.table) {
+                    Some(why) => self.refuse(&why),
+                    None => self.reconfigure(*config),
+                }
                 true
             }
             Event::Reload(Err(report)) => {
@@ -208,6 +227,7 @@ impl<D: Dataplane> Director<D> {
     }
 
     fn reconfigure(&mut self, config: Config) {
+        let config = if self.dataplane.name() == "proxy" { without_probes(config) } else { config };
         name::count_reload("ok");
         self.last_reload_ok = true;
         if config == *self.state.config() {
@@ -221,7 +241,8 @@ impl<D: Dataplane> Director<D> {
         }
         info!("configuration reloaded: {}", config.extent());
         self.state.reconfigure(config);
-        self.set_up();
+        self.set_options();
+        self.reloaded = true;
     }
 
     /// Dump, diff, apply, publish.
@@ -243,6 +264,7 @@ impl<D: Dataplane> Director<D> {
         let desired = self.state.desired(now, &self.actual);
         self.notices.tell_cut_off(&self.state);
         self.notices.tell_held(now, &self.state);
+        self.notices.tell_doubted(&self.state);
         if self.looked.is_none() {
             notices::tell_foreign(&self.state, &self.actual.table);
         }
@@ -276,6 +298,7 @@ impl<D: Dataplane> Director<D> {
     async fn apply(&mut self, ops: Vec<Op>, desired: &Table) -> BTreeMap<String, String> {
         let mut failed = BTreeMap::new();
         let mut broken: BTreeSet<VirtualId> = BTreeSet::new();
+        let private: BTreeSet<VirtualId> = self.state.private().collect();
         for op in ops {
             let id = op.virtual_id();
             if broken.contains(id) {
@@ -286,11 +309,18 @@ impl<D: Dataplane> Director<D> {
                 }
             }
             let result = self.dataplane.apply(&op).await;
-            name::count_op(op.kind(), result.is_ok());
             let text = op.to_string();
+            // What serves nobody is no change of the farm.
+            let of_the_farm = !private.contains(id);
+            if of_the_farm {
+                name::count_op(op.kind(), result.is_ok());
+            }
             match result {
                 Ok(()) => {
-                    info!("table: {text}");
+                    match of_the_farm {
+                        true => info!("table: {text}"),
+                        false => debug!("table: {text}"),
+                    }
                     // The dataplane took it, so the copy does; a difference shows at the next dump.
                     let _ = self.actual.table.apply(&op);
                 }
@@ -323,8 +353,21 @@ impl<D: Dataplane> Director<D> {
             last_reload_ok: self.last_reload_ok,
             all_known: self.state.knows_all(),
             cut_off: self.state.cut_off_since().is_some(),
+            canaries_silent: self.state.canaries_silent(),
             virtuals,
         }));
+    }
+
+    async fn remove(&mut self, ids: &BTreeSet<VirtualId>) {
+        if ids.is_empty() {
+            return;
+        }
+        if let Ok(dump) = self.dataplane.dump().await {
+            self.actual = dump;
+        }
+        let nothing = Table::default();
+        let gone = diff(&self.actual.table, &nothing, ids);
+        self.apply(gone, &nothing).await;
     }
 
     /// The end: the table stays, or our part of it is removed, as configured.
@@ -336,15 +379,13 @@ impl<D: Dataplane> Director<D> {
                 for id in self.state.retired() {
                     warn!("{id} is no longer in the configuration and still drains; nobody will delete it");
                 }
+                let private = self.state.private().collect();
+                self.remove(&private).await;
             }
             OnExit::Remove => {
                 info!("ending; removing our virtuals");
-                if let Ok(dump) = self.dataplane.dump().await {
-                    self.actual = dump;
-                }
-                let nothing = Table::default();
-                let gone = diff(&self.actual.table, &nothing, &self.state.owned());
-                self.apply(gone, &nothing).await;
+                let owned = self.state.owned();
+                self.remove(&owned).await;
             }
         }
         self.trouble = Some("the daemon is ending".to_owned());
@@ -377,9 +418,9 @@ fn names(state: &State, plan: &CheckPlan) -> String {
 /// What is known of the server of a check, in each virtual that it is in.
 fn conditions(state: &State, plan: &CheckPlan) -> Vec<(String, Condition)> {
     let virtuals = state.config().virtuals.iter();
-    let reals = virtuals.flat_map(|v| v.reals.iter().map(|real| (v.name.clone(), real)));
+    let reals = virtuals.flat_map(|v| v.reals.iter().map(move |real| (v, real)));
     let its = reals.filter(|(_, real)| real.checks.contains(plan));
-    its.map(|(name, real)| (name, state.condition(real))).collect()
+    its.map(|(v, real)| (v.name.clone(), state.condition(v, real))).collect()
 }
 
 #[cfg(test)]

@@ -26,9 +26,11 @@ pub mod weight;
 
 pub mod reconcile;
 pub mod state;
+pub mod vip;
 
 pub mod dataplane;
 
+pub mod canary;
 pub mod director;
 pub mod prober;
 

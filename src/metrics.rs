@@ -34,7 +34,14 @@ const REAL_HELD: &str = "smtp_director_real_held";
 const REAL_FACTOR: &str = "smtp_director_real_factor";
 const REAL_BANNER: &str = "smtp_director_real_banner_seconds";
 const REAL_NOT_AFTER: &str = "smtp_director_real_certificate_not_after_timestamp_seconds";
+const CANARIES: &str = "smtp_director_canaries_total";
+const CANARY_SECONDS: &str = "smtp_director_canary_delay_seconds";
+const CANARY_STRANGERS: &str = "smtp_director_canary_strangers_total";
+const CANARIES_SILENT: &str = "smtp_director_canaries_silent";
+const REAL_CANARY: &str = "smtp_director_real_canary_delay_seconds";
+const REAL_OVERDUE: &str = "smtp_director_real_canary_overdue_seconds";
 const CUT_OFF: &str = "smtp_director_cut_off";
+const VIP_DOUBTED: &str = "smtp_director_vip_doubted";
 const REAL_WEIGHT: &str = "smtp_director_real_weight";
 const REAL_CONFIGURED: &str = "smtp_director_real_configured_weight";
 const REAL_ACTIVE: &str = "smtp_director_real_active_connections";
@@ -42,12 +49,17 @@ const REAL_INACTIVE: &str = "smtp_director_real_inactive_connections";
 const REAL_CONNECTIONS: &str = "smtp_director_real_connections_total";
 
 /// Name, labels and help of every gauge.
-const GAUGES: [(&str, &str); 14] = [
+const GAUGES: [(&str, &str); 18] = [
     (INFO, "Always 1; labels: version, dataplane"),
     (IN_SYNC, "1 while the table is as it should be"),
     (LAST_SYNC, "When the table was last found or made as it should be"),
     (LAST_RELOAD_OK, "1 while the last reload of the configuration was accepted"),
     (CUT_OFF, "1 while no real server answers at all, so that nothing follows from it for any"),
+    (
+        VIP_DOUBTED,
+        "1 while no real server answers through the VIP although all are well, so that nothing follows from it; labels: \
+         virtual",
+    ),
     (
         REAL_UP,
         "1 while the server is up or degraded, 0 while it is down; absent while unknown; labels: virtual, real",
@@ -58,10 +70,13 @@ const GAUGES: [(&str, &str); 14] = [
     ),
     (
         REAL_FACTOR,
-        "The part of its weight that something leaves the server, 0 to 1; labels: virtual, real, cause (check)",
+        "The part of its weight that something leaves the server, 0 to 1; labels: virtual, real, cause (check, canary)",
     ),
     (REAL_BANNER, "How long the server takes to greet, smoothed; labels: virtual, real"),
     (REAL_NOT_AFTER, "When the certificate of the server ends; labels: virtual, real"),
+    (CANARIES_SILENT, "1 while no canary of any server comes back, so that nothing follows from it for any"),
+    (REAL_CANARY, "How long the last canary that came back took; labels: virtual, real"),
+    (REAL_OVERDUE, "For how long a canary is under way that should be back, else 0; labels: virtual, real"),
     (REAL_WEIGHT, "Weight in the table; labels: virtual, real"),
     (REAL_CONFIGURED, "Weight in the configuration; labels: virtual, real"),
     (REAL_ACTIVE, "Established connections; labels: virtual, real"),
@@ -69,19 +84,29 @@ const GAUGES: [(&str, &str); 14] = [
 ];
 
 /// Name and help of every counter.
-const COUNTERS: [(&str, &str); 5] = [
+const COUNTERS: [(&str, &str); 7] = [
     (TABLE_OPS, "Changes of the table; labels: op, result (ok, error)"),
     (RESYNCS, "Comparisons of the table with what is wanted; labels: result (ok, error)"),
     (RELOADS, "Reloads of the configuration; labels: result (ok, error)"),
     (
         CHECKS,
-        "Checks; labels: target, check, tier (base, mail, tls, data), stage (how far it got), reason (ok, or why it failed)",
+        "Checks; labels: target, check, tier (base, mail, tls, data, vip, canary), stage (how far it got), reason (ok, or why it failed)",
+    ),
+    (
+        CANARIES,
+        "Canaries; labels: target, result (sent, not_taken, back, late, lost); one that is lost can come late",
+    ),
+    (
+        CANARY_STRANGERS,
+        "What came to the receiver of canaries and was none that is waited for; labels: reason (no_canary, forged, earlier_start, doubled, too_many)",
     ),
     (REAL_CONNECTIONS, "Connections scheduled; labels: virtual, real"),
 ];
 
 /// Upper bounds in seconds: a healthy probe takes milliseconds, a first contact with postscreen 6 s.
 const BUCKETS: [f64; 10] = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 7.0, 15.0];
+/// Upper bounds in seconds of the way of a canary.
+const WAY_BUCKETS: [f64; 10] = [0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0];
 /// Gauges that a scrape does not set end after this time: those of a server that was removed. Every gauge is
 /// set at every scrape, so that none ends before its time.
 const IDLE: Duration = Duration::from_secs(60);
@@ -102,6 +127,7 @@ impl Exporter {
     pub fn install() -> Result<Self, BuildError> {
         let handle = PrometheusBuilder::new()
             .set_buckets_for_metric(Matcher::Full(CHECK_SECONDS.to_owned()), &BUCKETS)?
+            .set_buckets_for_metric(Matcher::Full(CANARY_SECONDS.to_owned()), &WAY_BUCKETS)?
             .idle_timeout(MetricKindMask::GAUGE, Some(IDLE))
             .install_recorder()?;
         for (name, help) in GAUGES {
@@ -110,6 +136,11 @@ impl Exporter {
         for (name, help) in COUNTERS {
             describe_counter!(name, help);
         }
+        describe_histogram!(
+            CANARY_SECONDS,
+            Unit::Seconds,
+            "From sending a canary until it was back; labels: target"
+        );
         describe_histogram!(
             CHECK_SECONDS,
             Unit::Seconds,
@@ -130,6 +161,7 @@ impl Exporter {
         gauge!(IN_SYNC).set(f64::from(u8::from(snapshot.in_sync)));
         gauge!(LAST_RELOAD_OK).set(f64::from(u8::from(snapshot.last_reload_ok)));
         gauge!(CUT_OFF).set(f64::from(u8::from(snapshot.cut_off)));
+        gauge!(CANARIES_SILENT).set(f64::from(u8::from(snapshot.canaries_silent)));
         if let Some(seconds) = snapshot.last_sync {
             gauge!(LAST_SYNC).set(whole(i64::try_from(seconds).unwrap_or(i64::MAX)));
         }
@@ -137,12 +169,22 @@ impl Exporter {
         let mut now = AHashMap::with_capacity(seen.len());
         for shown in &snapshot.virtuals {
             let name = if shown.name.is_empty() { &shown.id } else { &shown.name };
+            gauge!(VIP_DOUBTED, "virtual" => name.clone()).set(f64::from(u8::from(shown.vip_doubted)));
             for real in &shown.reals {
                 let labels = [("virtual", name.clone()), ("real", real.address.clone())];
                 if let Some(factor) = real.check_factor {
                     gauge!(REAL_UP, &labels).set(if factor > 0.0 { 1.0 } else { 0.0 });
                     let [of, at] = labels.clone();
                     gauge!(REAL_FACTOR, &[of, at, ("cause", "check".to_owned())]).set(factor);
+                }
+                if let Some(factor) = real.canary_factor {
+                    let [of, at] = labels.clone();
+                    gauge!(REAL_FACTOR, &[of, at, ("cause", "canary".to_owned())]).set(factor);
+                    let overdue = real.canary_overdue_seconds.unwrap_or(0);
+                    gauge!(REAL_OVERDUE, &labels).set(whole(i64::try_from(overdue).unwrap_or(i64::MAX)));
+                }
+                if let Some(milliseconds) = real.canary_ms {
+                    gauge!(REAL_CANARY, &labels).set(milliseconds / 1e3);
                 }
                 if let Some(milliseconds) = real.banner_ms {
                     gauge!(REAL_BANNER, &labels).set(milliseconds / 1e3);
@@ -188,7 +230,7 @@ impl Meter {
     #[must_use]
     pub fn new(plan: &CheckPlan) -> Self {
         let labels = vec![
-            Label::new("target", plan.spec.target.to_string()),
+            Label::new("target", plan.spec.server().to_string()),
             Label::from_static_parts("check", plan.spec.kind.name()),
             Label::from_static_parts("tier", plan.tier.name()),
         ];
@@ -214,6 +256,21 @@ impl Meter {
         counter.increment(1);
         self.seconds.record(outcome.took.as_secs_f64());
     }
+}
+
+/// Counts what became of a canary.
+pub fn count_canary(plan: &CheckPlan, result: &'static str) {
+    counter!(CANARIES, "target" => plan.spec.target.to_string(), "result" => result).increment(1);
+}
+
+/// Records how long a canary took.
+pub fn time_canary(plan: &CheckPlan, delay: Duration) {
+    histogram!(CANARY_SECONDS, "target" => plan.spec.target.to_string()).record(delay.as_secs_f64());
+}
+
+/// Counts what came to the receiver of canaries and was none that is waited for.
+pub fn count_canary_stranger(reason: &'static str) {
+    counter!(CANARY_STRANGERS, "reason" => reason).increment(1);
 }
 
 /// Counts one change of the table, by its kind.

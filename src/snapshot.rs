@@ -35,6 +35,8 @@ pub struct Snapshot {
     pub all_known: bool,
     /// Whether no server at all answers, so that nothing follows from it for any.
     pub cut_off: bool,
+    /// Whether no canary at all comes back, so that nothing follows from it for any server.
+    pub canaries_silent: bool,
     /// Every virtual of the configuration, then those that still drain.
     pub virtuals: Vec<VirtualSnapshot>,
 }
@@ -52,6 +54,9 @@ pub struct VirtualSnapshot {
     pub flags: String,
     /// Connections scheduled since the virtual was made.
     pub connections: u64,
+    /// Whether no real server answers through the VIP although all are well, so that nothing follows from it for any.
+    #[serde(default)]
+    pub vip_doubted: bool,
     /// Its destinations, configured ones first.
     pub reals: Vec<RealSnapshot>,
 }
@@ -109,6 +114,12 @@ pub struct RealSnapshot {
     pub banner_ms: Option<f64>,
     /// When the certificate ends, in seconds since 1970.
     pub certificate_not_after: Option<i64>,
+    /// The part of its weight that its canaries leave it, 0 to 1; `None` while unknown, or where none are sent.
+    pub canary_factor: Option<f64>,
+    /// How long the last canary that came back took, in milliseconds.
+    pub canary_ms: Option<f64>,
+    /// For how long a canary has been under way that should be back.
+    pub canary_overdue_seconds: Option<u64>,
 }
 
 /// Pictures the farm: what is wanted and known, over what the table has.
@@ -150,6 +161,7 @@ fn virtual_picture(now: Instant, state: &State, config: &VirtualConfig, actual: 
         scheduler: config.settings.scheduler.to_string(),
         flags: flags(&config.settings),
         connections: actual.counters.virtuals.get(&config.id).map_or(0, |stats| stats.connections),
+        vip_doubted: state.is_doubted(config),
         reals,
     }
 }
@@ -163,6 +175,7 @@ fn retired_picture(now: Instant, state: &State, id: &VirtualId, actual: &Dump) -
         scheduler: have.map(|have| have.settings.scheduler.to_string()).unwrap_or_default(),
         flags: have.map(|have| flags(&have.settings)).unwrap_or_default(),
         connections: actual.counters.virtuals.get(id).map_or(0, |stats| stats.connections),
+        vip_doubted: false,
         reals: reals
             .map(|(real, settings)| leaving_picture(now, state, (id, *real, Role::Leaving), settings, actual))
             .collect(),
@@ -236,18 +249,22 @@ fn real_picture(
         check_ms: None,
         banner_ms: None,
         certificate_not_after: None,
+        canary_factor: None,
+        canary_ms: None,
+        canary_overdue_seconds: None,
     }
 }
 
 fn describe(shown: &mut RealSnapshot, now: Instant, condition: Condition) {
     let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
     condition.state.name().clone_into(&mut shown.state);
-    shown.check_factor = match condition.state {
-        health::State::Unknown => None,
-        health::State::Up => Some(1.0),
-        health::State::Degraded(factor) => Some(factor.ratio()),
-        health::State::Down => Some(0.0),
-    };
+    shown.check_factor = factor(condition.state);
+    if let Some(way) = condition.canary {
+        shown.canary_factor = factor(way.state);
+        shown.canary_ms = way.delay.map(milliseconds);
+        let age = |since| now.saturating_duration_since(since).as_secs();
+        shown.canary_overdue_seconds = way.overdue_since.map(age);
+    }
     shown.since_seconds = condition.since.map(|since| now.duration_since(since).as_secs());
     shown.check_ms = Some(condition.took).filter(|took| !took.is_zero()).map(milliseconds);
     shown.banner_ms = condition.banner.map(milliseconds);
@@ -257,6 +274,16 @@ fn describe(shown: &mut RealSnapshot, now: Instant, condition: Condition) {
         shown.stage = Some(failure.stage.to_string());
         shown.code = failure.code;
         shown.text = Some(failure.text).filter(|text| !text.is_empty());
+    }
+}
+
+/// The part of a weight that a state leaves.
+fn factor(state: health::State) -> Option<f64> {
+    match state {
+        health::State::Unknown => None,
+        health::State::Up => Some(1.0),
+        health::State::Degraded(factor) => Some(factor.ratio()),
+        health::State::Down => Some(0.0),
     }
 }
 
@@ -280,6 +307,16 @@ pub fn render(snapshot: &Snapshot) -> String {
     }
     if snapshot.cut_off {
         let _ = writeln!(out, "NO real server answers: whoever was up until then keeps its weight");
+    }
+    if snapshot.canaries_silent {
+        let _ = writeln!(
+            out,
+            "NO canary comes back: their way back is the suspect, nothing follows for a server"
+        );
+    }
+    for shown in snapshot.virtuals.iter().filter(|shown| shown.vip_doubted) {
+        let _ =
+            writeln!(out, "NO real server of {} answers through the VIP: look at this director", shown.name);
     }
     let _ = writeln!(out, "Prot LocalAddress:Port Scheduler Flags  [Name]");
     let _ = writeln!(

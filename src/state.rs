@@ -7,6 +7,7 @@
 //! fallback that is no longer needed: a destination that is in the table but not wanted gets weight 0 first
 //! and is deleted when its active connections are gone, or when the drain time has passed.
 
+mod doubt;
 mod silence;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,8 +15,9 @@ use std::time::{Duration, Instant};
 
 use checks::{Failure, Outcome, Reason, Stage};
 
+use self::doubt::Doubt;
 use self::silence::CutOff;
-use crate::config::{CheckPlan, Config, RealConfig, VirtualConfig};
+use crate::config::{CheckPlan, Config, RealConfig, Tier, VirtualConfig};
 use crate::health;
 use crate::model::{Dump, RealId, RealSettings, Table, Virtual, VirtualId, Weight};
 use crate::weight::{Member, Share, Standing, weigh};
@@ -49,6 +51,10 @@ pub struct Finding {
     pub not_after: Option<i64>,
     /// Whole days until then, when it was last seen.
     pub days_left: Option<i64>,
+    /// How long the last canary that came back took.
+    pub delay: Option<Duration>,
+    /// When the oldest canary was sent that should be back and is not.
+    pub overdue_since: Option<Instant>,
 }
 
 impl Finding {
@@ -100,8 +106,21 @@ pub struct Condition {
     pub banner: Option<Duration>,
     /// When the certificate ends, in seconds since 1970.
     pub not_after: Option<i64>,
+    /// What its canaries show, where there are any.
+    pub canary: Option<Way>,
     /// What that means for a weight.
     pub standing: Standing,
+}
+
+/// What the canaries of a server show.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Way {
+    /// What is known by them.
+    pub state: health::State,
+    /// How long the last that came back took.
+    pub delay: Option<Duration>,
+    /// When the oldest was sent that should be back and is not.
+    pub overdue_since: Option<Instant>,
 }
 
 /// All that decides the table.
@@ -118,6 +137,8 @@ pub struct State {
     excused: BTreeSet<CheckPlan>,
     /// Since when somebody answers; `None` while nobody does.
     answered: Option<Instant>,
+    /// Private services in the table that are wanted no more.
+    stale: BTreeSet<VirtualId>,
 }
 
 #[derive(Debug)]
@@ -144,6 +165,7 @@ impl State {
             retired: BTreeMap::new(),
             excused: BTreeSet::new(),
             answered: None,
+            stale: BTreeSet::new(),
         };
         state.findings = state.fresh_findings();
         state
@@ -169,7 +191,13 @@ impl State {
     /// The virtuals that are ours to change.
     #[must_use]
     pub fn owned(&self) -> BTreeSet<VirtualId> {
-        self.config.virtuals.iter().map(|v| v.id).chain(self.retired.keys().copied()).collect()
+        let farm = self.config.virtuals.iter().map(|v| v.id).chain(self.retired.keys().copied());
+        farm.chain(self.private()).collect()
+    }
+
+    /// Those of them that serve nobody: they are no part of the farm.
+    pub fn private(&self) -> impl Iterator<Item = VirtualId> + '_ {
+        self.config.vip.services.keys().chain(&self.stale).copied()
     }
 
     /// Whether something waits for its connections to end.
@@ -196,16 +224,21 @@ impl State {
 
     /// All that is known of a real server.
     #[must_use]
-    pub fn condition(&self, real: &RealConfig) -> Condition {
-        self.condition_in(real, self.cut_off())
+    pub fn condition(&self, config: &VirtualConfig, real: &RealConfig) -> Condition {
+        self.condition_in(real, self.cut_off(), self.doubt(config))
     }
 
-    fn condition_in(&self, real: &RealConfig, cut_off: Option<CutOff>) -> Condition {
+    fn condition_in(&self, real: &RealConfig, cut_off: Option<CutOff>, doubt: Doubt) -> Condition {
         let known: Vec<(&CheckPlan, &Finding)> =
             real.checks.iter().filter_map(|plan| self.findings.get_key_value(plan)).collect();
+        let doubted: Vec<_> = known.iter().filter(|(plan, finding)| doubt.covers(plan, finding)).collect();
+        let doubted = doubted.iter().find_map(|(_, finding)| finding.failure.clone());
+        let known: Vec<_> =
+            known.into_iter().filter(|(plan, finding)| !doubt.covers(plan, finding)).collect();
         let findings = || known.iter().map(|(_, finding)| *finding);
         let down = || known.iter().filter(|(_, finding)| finding.state == health::State::Down);
-        let unknown = findings().find(|finding| finding.state == health::State::Unknown);
+        let unknown =
+            known.iter().find(|(plan, finding)| is_open(plan, finding)).map(|(_, finding)| *finding);
         // Hard before soft, and the oldest: what came after may follow from it.
         let worst_down = down().filter(|(plan, f)| !self.is_cut(plan, f, cut_off)).map(|(_, f)| *f);
         let worst_down = worst_down.min_by_key(|finding| (!finding.gone, finding.since));
@@ -221,7 +254,8 @@ impl State {
         } else if unknown.is_some() {
             (unknown, Standing::Unknown)
         } else {
-            let worst = findings().max_by_key(|finding| finding.state);
+            let judged = findings().filter(|finding| finding.state != health::State::Unknown);
+            let worst = judged.max_by_key(|finding| finding.state);
             let standing = match worst.map(|finding| finding.state) {
                 Some(health::State::Degraded(factor)) => Standing::Degraded(factor),
                 _ => Standing::Up,
@@ -232,10 +266,15 @@ impl State {
         Condition {
             state: leading.map_or(health::State::Up, |finding| finding.state),
             since: leading.and_then(|finding| finding.since),
-            failure: leading.and_then(|finding| finding.failure.clone()).or_else(complaint),
+            failure: leading.and_then(|finding| finding.failure.clone()).or_else(complaint).or(doubted),
             took: findings().next().map_or(Duration::ZERO, |finding| finding.took),
             banner: findings().find_map(|finding| finding.banner),
             not_after: findings().filter_map(|finding| finding.not_after).min(),
+            canary: known.iter().find(|(plan, _)| plan.tier == Tier::Canary).map(|(_, finding)| Way {
+                state: finding.state,
+                delay: finding.delay,
+                overdue_since: finding.overdue_since,
+            }),
             standing,
         }
     }
@@ -243,8 +282,9 @@ impl State {
     /// What is known of each real server of a virtual and what it should have, in their order.
     #[must_use]
     pub fn known(&self, now: Instant, config: &VirtualConfig) -> Vec<(Share, Condition)> {
-        let cut_off = self.cut_off();
-        let conditions: Vec<_> = config.reals.iter().map(|real| self.condition_in(real, cut_off)).collect();
+        let (cut_off, doubt) = (self.cut_off(), self.doubt(config));
+        let condition = |real| self.condition_in(real, cut_off, doubt);
+        let conditions: Vec<_> = config.reals.iter().map(condition).collect();
         let member = |(real, condition): (&RealConfig, &Condition)| {
             let standing = match condition.standing {
                 // No floor: every reason is a hard one.
@@ -266,7 +306,17 @@ impl State {
     /// Whether every check had an outcome that meant something.
     #[must_use]
     pub fn knows_all(&self) -> bool {
-        self.findings.values().all(|finding| finding.state != health::State::Unknown)
+        !self.findings.iter().any(|(plan, finding)| is_open(plan, finding))
+    }
+
+    /// Whether no canary of any server comes back, so that nothing follows from it for any.
+    #[must_use]
+    pub fn canaries_silent(&self) -> bool {
+        let is_silent = |(plan, finding): (&CheckPlan, &Finding)| {
+            let failure = finding.failure.as_ref();
+            plan.tier == Tier::Canary && failure.is_some_and(|failure| failure.reason == Reason::Local)
+        };
+        self.findings.iter().any(is_silent)
     }
 
     /// Takes a finding over; one of a check that is not wanted any more is dropped.
@@ -340,8 +390,18 @@ impl State {
             leave(&config.id, config.drain, &mut want);
             table.virtuals.insert(config.id, want);
         }
+        let private = &self.config.vip.services;
+        self.stale = self.config.vip.ours(&actual.table).filter(|id| !private.contains_key(id)).collect();
+        table.virtuals.extend(private.iter().map(|(id, service)| (*id, service.clone())));
         table
     }
+}
+
+/// Whether nothing follows from a check yet. Canaries that cannot come back, to nobody's fault, hold up no server.
+fn is_open(plan: &CheckPlan, finding: &Finding) -> bool {
+    let local = finding.failure.as_ref().is_some_and(|failure| failure.reason == Reason::Local);
+    let nobodys = plan.tier == Tier::Canary && local || doubt::is_mute(plan, finding);
+    finding.state == health::State::Unknown && !nobodys
 }
 
 /// One virtual as it should be, without what is leaving. `known` has a share and a condition for each real server.

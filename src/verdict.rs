@@ -178,7 +178,9 @@ impl Verdicts {
         if reason == Reason::Local {
             return None;
         }
-        Some(changed.copied().unwrap_or(Cell { verdict: default(reason), after: None }))
+        // Their limits are times: one that is over is no accident.
+        let after = matches!(reason, Reason::Late | Reason::Lost).then_some(1);
+        Some(changed.copied().unwrap_or(Cell { verdict: default(reason), after }))
     }
 }
 
@@ -206,7 +208,10 @@ fn default(reason: Reason) -> Verdict {
         // A message that needs it is returned to its sender.
         | Reason::MissingCapability
         // It takes mail, and spreads that of everybody.
-        | Reason::OpenRelay => Verdict::Down,
+        | Reason::OpenRelay
+        // It takes mail, and keeps it.
+        | Reason::Lost => Verdict::Down,
+        Reason::Late => Verdict::Degraded(Factor::HALF),
         // Most senders do not look.
         Reason::CertificateExpired | Reason::CertificateName | Reason::CertificateUntrusted => {
             Verdict::Degraded(Factor::HALF)

@@ -30,6 +30,7 @@ fn smtp(target: SocketAddr, deadline: Duration) -> CheckSpec {
         }),
         deadline,
         connect_timeout: long,
+        via: None,
     }
 }
 

@@ -117,7 +117,7 @@ impl Server {
     }
 
     pub(crate) fn spec(&self, kind: Kind) -> CheckSpec {
-        CheckSpec { target: self.address, kind, deadline: LIMIT, connect_timeout: LIMIT }
+        CheckSpec { target: self.address, kind, deadline: LIMIT, connect_timeout: LIMIT, via: None }
     }
 
     pub(crate) async fn check(&self, kind: &Kind) -> Outcome {

@@ -233,6 +233,18 @@ fn a_rate_is_met_to_half_a_percent() {
 }
 
 #[test]
+fn what_is_due_within_a_tick_is_started_together_and_late() {
+    let sink = sink(|_| {});
+    let (report, _) = press(&format!(
+        "smtp smtp://{} --rate 1000/s --duration 1s --messages-per-conn 0 --size 200 --tick 4ms",
+        sink.address
+    ));
+    assert_eq!(report.counts.arrivals, 1000);
+    assert!(report.start_lag.unwrap().p50 >= 1.0);
+    assert!(rehearse(&["smtp", "smtp://127.0.0.1:1", "--rate", "1/s", "--tick", "1s"]).is_err());
+}
+
+#[test]
 fn a_wrong_spread_is_told_from_chance() {
     let first = sink(|config| config.hostname = "real1.example".into());
     let second = sink(|config| config.hostname = "real2.example".into());

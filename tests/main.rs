@@ -1,5 +1,6 @@
 //! All that opens a socket or runs a binary. One target, so that it links once.
 
+mod canary;
 mod checks;
 mod config;
 mod contract;
@@ -18,6 +19,7 @@ mod proxy;
 mod queue;
 mod scratch;
 mod services;
+mod setup;
 #[cfg(test)]
 mod simulation;
 mod sink;

@@ -1,6 +1,7 @@
 //! What real Postfix says of our checks: a private instance, on loopback, with all that it writes in one folder.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "also in the functions that the tests share")]
 
+mod canary;
 mod faults;
 
 use std::fs;
@@ -154,7 +155,7 @@ impl Drop for Postfix {
 }
 
 fn check(target: SocketAddr, kind: Kind) -> CheckSpec {
-    CheckSpec { target, kind, deadline: LIMIT, connect_timeout: LIMIT }
+    CheckSpec { target, kind, deadline: LIMIT, connect_timeout: LIMIT, via: None }
 }
 
 fn smtp() -> Kind {

@@ -30,7 +30,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 const NOBODY: u32 = 65534;
 
 /// The program, which `cargo build` puts beside the folder of the tests' own.
-fn program() -> PathBuf {
+pub(crate) fn program() -> PathBuf {
     let here = std::env::current_exe().unwrap();
     let program = here.ancestors().nth(2).unwrap().join("smtp-realserver");
     assert!(program.exists(), "{} is missing: cargo build -p postfix", program.display());

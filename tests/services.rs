@@ -62,7 +62,7 @@ fn login(file: std::path::PathBuf) -> Option<LoginSpec> {
 /// How a check of another port fails.
 async fn failure(target: SocketAddr, kind: Kind) -> (Stage, Reason, Option<u16>) {
     let limit = Duration::from_secs(30);
-    let spec = CheckSpec { target, kind, deadline: limit, connect_timeout: limit };
+    let spec = CheckSpec { target, kind, deadline: limit, connect_timeout: limit, via: None };
     let failure = checks::run(&spec).await.verdict.expect_err("not well");
     (failure.stage, failure.reason, failure.code)
 }

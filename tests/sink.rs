@@ -34,7 +34,8 @@ async fn check(target: SocketAddr, deadline: Duration) -> Outcome {
         quit_timeout: LIMIT,
         ..SmtpSpec::default()
     };
-    checks::run(&CheckSpec { target, kind: Kind::Smtp(spec), deadline, connect_timeout: LIMIT }).await
+    checks::run(&CheckSpec { target, kind: Kind::Smtp(spec), deadline, connect_timeout: LIMIT, via: None })
+        .await
 }
 
 fn failure(outcome: &Outcome) -> Option<(Stage, Reason)> {

@@ -25,12 +25,13 @@ pub mod sql;
 mod stream;
 pub mod talk;
 pub mod tls;
+mod via;
 mod visit;
 
 pub use run::run;
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// What to ask, of whom, and for how long. Equal specs are one check, whoever wants it.
@@ -44,6 +45,27 @@ pub struct CheckSpec {
     pub deadline: Duration,
     /// The TCP handshake ends within this time.
     pub connect_timeout: Duration,
+    /// How its connection gets there, where that is not the ordinary way.
+    pub via: Option<Via>,
+}
+
+/// A connection that leaves with a firewall mark, by which this machine sends it to one server, whatever its target is. Only
+/// kinds of check that connect know it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Via {
+    /// `SO_MARK`, which needs CAP_NET_ADMIN.
+    pub mark: u32,
+    /// The server. The connection comes from the address that this machine has towards it: from the target's own, where
+    /// that is one of this machine's, no answer would come back.
+    pub server: IpAddr,
+}
+
+impl CheckSpec {
+    /// The server that is asked, and the port that is asked for.
+    #[must_use]
+    pub fn server(&self) -> SocketAddr {
+        SocketAddr::new(self.via.map_or(self.target.ip(), |via| via.server), self.target.port())
+    }
 }
 
 /// The kinds of check.
@@ -146,6 +168,8 @@ pub enum Stage {
     Echo,
     /// An external command and its exit status.
     Command,
+    /// The way of a message from the server that took it to whoever waits for it.
+    Delivery,
 }
 
 /// Why a check failed. The names are metric labels and JSON values.
@@ -193,13 +217,17 @@ pub enum Reason {
     CertificatePin,
     /// The command that was asked said no, by its exit status.
     Failed,
+    /// A message that the server took comes later than it may.
+    Late,
+    /// A message that the server took has not come for so long that it is not waited for.
+    Lost,
     /// The director itself could not ask (no descriptors, no memory, no permission, no route (ENETUNREACH), no file): says nothing of the server.
     Local,
 }
 
 impl Stage {
     /// Every stage, in order.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Connect,
         Self::Tls,
         Self::Banner,
@@ -217,6 +245,7 @@ impl Stage {
         Self::Request,
         Self::Echo,
         Self::Command,
+        Self::Delivery,
     ];
 
     /// The word in metrics and JSON.
@@ -240,6 +269,7 @@ impl Stage {
             Self::Request => "request",
             Self::Echo => "echo",
             Self::Command => "command",
+            Self::Delivery => "delivery",
         }
     }
 }
@@ -252,7 +282,7 @@ impl fmt::Display for Stage {
 
 impl Reason {
     /// Every reason, in order.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 24] = [
         Self::Refused,
         Self::Unreachable,
         Self::Timeout,
@@ -274,6 +304,8 @@ impl Reason {
         Self::CertificateUntrusted,
         Self::CertificatePin,
         Self::Failed,
+        Self::Late,
+        Self::Lost,
         Self::Local,
     ];
 
@@ -302,6 +334,8 @@ impl Reason {
             Self::CertificateUntrusted => "certificate_untrusted",
             Self::CertificatePin => "certificate_pin",
             Self::Failed => "failed",
+            Self::Late => "late",
+            Self::Lost => "lost",
             Self::Local => "local",
         }
     }

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use crate::visit::Visit;
-use crate::{CheckSpec, Failure, Kind, Outcome, Reason, Stage, StageReport, smtp};
+use crate::{CheckSpec, Failure, Kind, Outcome, Reason, Stage, StageReport, smtp, via};
 
 /// `EHOSTDOWN` of Linux (`asm-generic/errno.h`), for which `ErrorKind` has no name.
 const EHOSTDOWN: i32 = 112;
@@ -66,7 +66,10 @@ pub(crate) async fn connect(
     // Where each write is one small packet that answers the server, nothing is ever held back (RFC 896).
     let in_step = matches!(&spec.kind, Kind::Smtp(smtp) if smtp.tls.is_none() && smtp.data.is_none());
     let connected = async {
-        let stream = TcpStream::connect(spec.target).await?;
+        let stream = match spec.via {
+            None => TcpStream::connect(spec.target).await?,
+            Some(via) => via::connect(via, spec.target).await?,
+        };
         if !in_step {
             // A small write goes at once, whatever the server has acknowledged.
             stream.set_nodelay(true)?;
@@ -157,6 +160,7 @@ mod tests {
             kind: Kind::Smtp(smtp::SmtpSpec::default()),
             deadline: second,
             connect_timeout: second,
+            via: None,
         };
         assert!(size_of_val(&run(&spec)) <= 2048, "{}", size_of_val(&run(&spec)));
     }

@@ -17,6 +17,9 @@ use crate::plan::{Arrivals, Profile, Share, Stop};
 use crate::smtp::SmtpPlan;
 use crate::wire::WirePlan;
 
+/// The usual [`Job::tick`]: a timer for each arrival would cost more than the request.
+pub const TICK: Duration = Duration::from_micros(250);
+
 /// When work is started.
 #[derive(Clone, Debug)]
 pub enum Pace {
@@ -118,6 +121,8 @@ pub struct Job {
     pub idle: Duration,
     /// After the end, for what is under way.
     pub drain: Duration,
+    /// Arrivals of an open run that are due within this time are started together.
+    pub tick: Duration,
     /// Which server answered.
     pub identify: Identify,
 }

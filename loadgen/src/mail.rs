@@ -6,7 +6,6 @@
 //! Nothing is copied but the header: bodies are slices of one text, or of the corpus, and no two are alike, because the
 //! first line of a made body is the message's id.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use crate::message::ID;
@@ -208,11 +207,14 @@ impl MailPlan {
         draft.head.clear();
         draft.source = None;
         let mut head = Text(std::mem::take(&mut draft.head));
-        // Writing to memory does not fail.
-        let _ = write!(
-            head,
-            "Message-ID: <{run}.{number}.{micros}@smtp-loadgen.invalid>\r\nDate: {date}\r\n{ID}: {run}.{number}.{micros}\r\n"
-        );
+        let (mut digits, mut more) = ([0; 20], [0; 20]);
+        let (number_text, micros_text) = (decimal(number, &mut digits), decimal(micros, &mut more));
+        let id = [run.as_bytes(), b".", number_text, b".", micros_text];
+        head.add(&[b"Message-ID: <"]);
+        head.add(&id);
+        head.add(&[b"@smtp-loadgen.invalid>\r\nDate: ", date.as_bytes(), b"\r\n", ID.as_bytes(), b": "]);
+        head.add(&id);
+        head.add(&[b"\r\n"]);
         let (mut body, mut stored) = (0, None);
         match &self.content {
             Content::Corpus(corpus) => {
@@ -227,9 +229,9 @@ impl MailPlan {
                 head.0.extend_from_slice(b"\r\n");
             }
             Content::Made(_) | Content::Same(_) => {
-                let from = turn(&self.from, number);
-                let to = turn(&self.to, number);
-                let _ = write!(head, "From: <{from}>\r\nTo: <{to}>\r\nSubject: load {number}\r\n\r\n");
+                let (from, to) = (turn(&self.from, number).as_bytes(), turn(&self.to, number).as_bytes());
+                head.add(&[b"From: <", from, b">\r\nTo: <", to, b">\r\nSubject: load ", number_text]);
+                head.add(&[b"\r\n\r\n"]);
             }
         }
         let wanted = match &self.content {
@@ -237,7 +239,7 @@ impl MailPlan {
             Content::Same(size) => Some((*size, 0)),
             Content::Made(law) => {
                 let before = head.0.len();
-                let _ = write!(head, "{run}.{number}\r\n");
+                head.add(&[run.as_bytes(), b".", number_text, b"\r\n"]);
                 let line = u64::try_from(head.0.len() - before).unwrap_or_default();
                 Some((law.draw(random).saturating_sub(line), random.usize(..STORE / LINE) * LINE))
             }
@@ -324,14 +326,28 @@ fn turn(all: &[String], number: u64) -> &str {
     place.and_then(|place| all.get(place)).map_or("", String::as_str)
 }
 
-/// Formats into bytes.
+/// Bytes that grow by several pieces.
 struct Text(Vec<u8>);
 
-impl std::fmt::Write for Text {
-    fn write_str(&mut self, text: &str) -> std::fmt::Result {
-        self.0.extend_from_slice(text.as_bytes());
-        Ok(())
+impl Text {
+    fn add(&mut self, parts: &[&[u8]]) {
+        for part in parts {
+            self.0.extend_from_slice(part);
+        }
     }
+}
+
+/// A number in decimal digits, in place: formatting costs more than the rest of a header.
+fn decimal(mut number: u64, digits: &mut [u8; 20]) -> &[u8] {
+    let mut start = digits.len();
+    for (place, digit) in digits.iter_mut().enumerate().rev() {
+        *digit = b'0' + u8::try_from(number % 10).unwrap_or_default();
+        (number, start) = (number / 10, place);
+        if number == 0 {
+            break;
+        }
+    }
+    digits.get(start..).unwrap_or_default()
 }
 
 /// What the id of a message says: the run, the number, and when it was made, in microseconds since 1970.
@@ -366,6 +382,13 @@ mod tests {
         let mut parts = Vec::new();
         plan.parts(&draft, &STORE, form, &mut parts);
         (parts.concat(), draft.size)
+    }
+
+    #[test]
+    fn numbers_are_written_as_they_are_read() {
+        for number in [0, 7, 10, 4096, 1_764_000_000_123_456, u64::MAX] {
+            assert_eq!(decimal(number, &mut [0; 20]), number.to_string().as_bytes());
+        }
     }
 
     #[test]

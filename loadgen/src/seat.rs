@@ -57,6 +57,8 @@ pub struct Seat {
     pub(crate) live: Option<Live>,
     pub(crate) draft: Draft,
     pub(crate) command: Vec<u8>,
+    /// The buffer of the last connection.
+    buffer: Vec<u8>,
     pub(crate) random: fastrand::Rng,
 }
 
@@ -71,6 +73,7 @@ impl Seat {
             live: None,
             draft: Draft::default(),
             command: Vec::new(),
+            buffer: Vec::new(),
             random,
         }
     }
@@ -139,7 +142,7 @@ impl Seat {
         let address = usize::try_from(number % count).ok().and_then(|place| target.addresses.get(place));
         let lost = |class| Trouble::lost(Phase::Connect, class);
         let Some(&address) = address else { return Err(lost(Class::Local)) };
-        let open = Conn::open(address, &room.job.wire, number);
+        let open = Conn::open(address, &room.job.wire, number, std::mem::take(&mut self.buffer));
         let conn = match self.patience.limit(room.job.connect_timeout, open).await {
             Ok(Ok(conn)) => conn,
             Ok(Err(class)) | Err(class) => return Err(lost(class)),
@@ -220,7 +223,7 @@ impl Seat {
     pub(crate) async fn abandon(&mut self) {
         let Some(live) = self.live.take() else { return };
         let room = &self.room;
-        live.conn.close(room.job.wire.ending).await;
+        self.buffer = live.conn.close(room.job.wire.ending).await;
         room.open.set(room.open.get().saturating_sub(1));
         room.tally.borrow_mut().phase(Phase::Session, room.now() - live.opened);
     }

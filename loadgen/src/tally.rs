@@ -179,6 +179,8 @@ pub struct Tally {
     /// CPU time of the threads, and how long they lived.
     pub cpu: (Nanos, Nanos),
     slice: Slice,
+    /// How the last reply of each phase began, and its row.
+    last: [([u8; 16], usize); Phase::COUNT],
 }
 
 impl Default for Tally {
@@ -198,6 +200,7 @@ impl Default for Tally {
             most_open: 0,
             cpu: (0, 0),
             slice: Slice::default(),
+            last: [([0; 16], 0); Phase::COUNT],
         }
     }
 }
@@ -308,24 +311,46 @@ impl Tally {
         }
     }
 
-    /// A reply. `text` is called for the first one of a kind only.
+    /// Counts a reply that begins as the last one of its phase did, and so has the same codes; says whether it does.
+    pub fn reply_again(&mut self, phase: Phase, begin: [u8; 16]) -> bool {
+        match self.last.get(phase as usize) {
+            Some(&(last, row)) if last == begin => match self.replies.get_mut(row) {
+                Some(known) => {
+                    known.count += 1;
+                    true
+                }
+                None => false,
+            },
+            _ => false,
+        }
+    }
+
+    /// The reply that was counted last began so.
+    pub fn reply_began(&mut self, phase: Phase, begin: [u8; 16], row: Option<usize>) {
+        if let (Some(last), Some(row)) = (self.last.get_mut(phase as usize), row) {
+            *last = (begin, row);
+        }
+    }
+
+    /// A reply. `text` is called for the first one of a kind only. Says its row in [`Tally::replies`].
     pub fn reply(
         &mut self,
         phase: Phase,
         code: u16,
         enhanced: Option<[u16; 3]>,
         text: impl FnOnce() -> String,
-    ) {
-        let known = self
-            .replies
-            .iter_mut()
-            .find(|known| known.phase == phase && known.code == code && known.enhanced == enhanced);
-        if let Some(known) = known {
+    ) -> Option<usize> {
+        let is = |known: &Replies| known.phase == phase && known.code == code && known.enhanced == enhanced;
+        let row = self.replies.iter().position(is);
+        if let Some(known) = row.and_then(|row| self.replies.get_mut(row)) {
             known.count += 1;
+            row
         } else if self.replies.len() < MAX_REPLIES {
             self.replies.push(Replies { phase, code, enhanced, count: 1, text: text() });
+            Some(self.replies.len() - 1)
         } else {
             self.other_replies += 1;
+            None
         }
     }
 

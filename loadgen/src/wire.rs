@@ -15,10 +15,12 @@ use std::time::Duration;
 
 use checks::proxy_header::{self, Version};
 use nix::sys::socket::{setsockopt, sockopt};
+use rustix::io::Errno;
+use rustix::net::{SendFlags, send};
 use rustls::pki_types::ServerName;
-use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpSocket, TcpStream};
+use socket2::{Domain, SockRef, Socket, Type};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -110,13 +112,21 @@ pub struct Conn {
 }
 
 impl Conn {
-    /// Connects, and says the PROXY header. `number` chooses the addresses.
+    /// Connects, and says the PROXY header. `number` chooses the addresses; `buffer` is one that an earlier connection left.
     ///
     /// # Errors
     /// What it failed by.
-    pub async fn open(target: SocketAddr, plan: &WirePlan, number: u64) -> Result<Self, Class> {
+    pub async fn open(
+        target: SocketAddr,
+        plan: &WirePlan,
+        number: u64,
+        mut buffer: Vec<u8>,
+    ) -> Result<Self, Class> {
         let stream = connect(target, plan, number).await.map_err(|error| class(&error))?;
-        let mut conn = Self { stream: Stream::Plain(stream), buffer: vec![0; BUFFER], start: 0, end: 0 };
+        if buffer.len() != BUFFER {
+            buffer = vec![0; BUFFER];
+        }
+        let mut conn = Self { stream: Stream::Plain(stream), buffer, start: 0, end: 0 };
         if let (Some(version), Stream::Plain(stream)) = (plan.proxy, &conn.stream) {
             let own = stream.local_addr().map_err(|error| class(&error))?;
             let client = pick(&plan.proxy_clients, number).map_or(own, |ip| SocketAddr::new(ip, own.port()));
@@ -256,18 +266,19 @@ impl Conn {
         }
     }
 
-    /// Ends it as the plan says. TLS says so to the other side, but does not wait for it.
-    pub async fn close(mut self, ending: Ending) {
+    /// Ends it as the plan says, and leaves its buffer. TLS says so to the other side, but does not wait for it.
+    pub async fn close(mut self, ending: Ending) -> Vec<u8> {
         if ending == Ending::Rst {
             let stream = match &self.stream {
                 Stream::Plain(stream) => stream,
                 Stream::Tls(stream) => stream.get_ref().0,
-                Stream::Gone => return,
+                Stream::Gone => return self.buffer,
             };
             let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
         } else if let Stream::Tls(tls) = &mut self.stream {
             let _ = poll_fn(|context| Poll::Ready(Pin::new(&mut *tls).poll_shutdown(context))).await;
         }
+        self.buffer
     }
 }
 
@@ -282,10 +293,21 @@ impl Stream {
 
     fn poll_write(&mut self, context: &mut Context<'_>, parts: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         match self {
-            // The system takes a single part at less than the price of a list of one.
+            // The system takes a single part at less than the price of a list of one. There is nearly always room: it is
+            // asked at once, and the runtime only when there is none. That also spares the first write of a connection the
+            // wait until the runtime has heard of it.
             Self::Plain(stream) => match parts {
-                [part] => Pin::new(stream).poll_write(context, part),
-                parts => Pin::new(stream).poll_write_vectored(context, parts),
+                [part] => match send(&*stream, part, SendFlags::NOSIGNAL) {
+                    Ok(length) => Poll::Ready(Ok(length)),
+                    Err(Errno::AGAIN) => Pin::new(stream).poll_write(context, part),
+                    Err(error) => Poll::Ready(Err(error.into())),
+                },
+                parts => match SockRef::from(&*stream).send_vectored(parts) {
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                        Pin::new(stream).poll_write_vectored(context, parts)
+                    }
+                    result => Poll::Ready(result),
+                },
             },
             Self::Tls(stream) => Pin::new(stream).poll_write_vectored(context, parts),
             Self::Gone => Poll::Ready(Err(ErrorKind::NotConnected.into())),
@@ -294,13 +316,30 @@ impl Stream {
 }
 
 async fn connect(target: SocketAddr, plan: &WirePlan, number: u64) -> io::Result<TcpStream> {
-    let socket = if target.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    let socket = Socket::new(Domain::for_address(target), Type::STREAM.nonblocking(), None)?;
     if let Some(source) = pick(&plan.sources, number) {
         // The port is chosen at connect: one port serves many targets, and TIME_WAIT is looked at by target.
         let _ = setsockopt(&socket, sockopt::IpBindAddressNoPort, &true);
-        socket.bind(SocketAddr::new(source, 0))?;
+        socket.bind(&SocketAddr::new(source, 0).into())?;
     }
-    socket.connect(target).await
+    match socket.connect(&target.into()) {
+        Ok(()) => {}
+        Err(error) if error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => {}
+        Err(error) => return Err(error),
+    }
+    let stream = TcpStream::from_std(socket.into())?;
+    // Loopback shakes hands within the call; whether it did costs less to ask than to wait for.
+    if target.ip().is_loopback() && stream.peer_addr().is_ok() {
+        return Ok(stream);
+    }
+    let ready = stream.ready(Interest::WRITABLE).await?;
+    // A connection that failed is writable too, and at its end.
+    if ready.is_write_closed()
+        && let Some(error) = stream.take_error()?
+    {
+        return Err(error);
+    }
+    Ok(stream)
 }
 
 fn pick<T: Copy>(from: &[T], number: u64) -> Option<T> {

@@ -31,8 +31,6 @@ use crate::plan::{Arrival, Nanos, Schedule, Share};
 use crate::seat::Seat;
 use crate::tally::{Slice, Span, Tally, Waited};
 
-/// Arrivals that are due within this time are started together: a timer for each would cost more than the request.
-const TOGETHER: Duration = Duration::from_micros(250);
 const SECOND: Nanos = 1_000_000_000;
 
 /// What the run shall do.
@@ -233,7 +231,7 @@ impl Room {
             };
             match due {
                 Some(at) => {
-                    let wait = Duration::from_nanos(at.saturating_sub(self.now())).max(TOGETHER);
+                    let wait = Duration::from_nanos(at.saturating_sub(self.now())).max(self.job.tick);
                     timer.wait(wait).await;
                 }
                 // A seat that finds nothing due comes back here; meanwhile they help themselves.

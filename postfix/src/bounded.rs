@@ -61,6 +61,12 @@ impl<R: Read + AsFd> Read for Bounded<R> {
     }
 }
 
+/// Lets a command be found where the system has its own.
+pub(crate) fn with_system_path(command: &mut Command) {
+    let path = std::env::var("PATH").unwrap_or_else(|_| "/usr/bin:/bin".to_owned());
+    command.env("PATH", path + SYSTEM_PATH);
+}
+
 /// A command whose output is read; it does not outlive this.
 pub(crate) struct Run {
     child: Child,
@@ -69,8 +75,7 @@ pub(crate) struct Run {
 
 impl Run {
     pub(crate) fn start(command: &mut Command, limit: Duration, most: u64) -> Result<Self, Trouble> {
-        let path = std::env::var("PATH").unwrap_or_else(|_| "/usr/bin:/bin".to_owned());
-        command.env("PATH", path + SYSTEM_PATH);
+        with_system_path(command);
         let spawned = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
         let mut child = spawned.map_err(|error| match error.kind() {
             io::ErrorKind::PermissionDenied => Trouble::Permission,

@@ -20,6 +20,7 @@ use crate::look::{Directories, Looker, What};
 use crate::queue::Ask;
 use crate::report::agent::render;
 use crate::report::{Source, Trouble, render_text};
+use crate::setup;
 use crate::tls::{Files, acceptor};
 
 /// How a command ended that did not succeed.
@@ -38,6 +39,10 @@ impl Exit {
     pub const UNAVAILABLE: u8 = 69;
     /// The system refused something ordinary, such as a port to listen on.
     pub const OS: u8 = 71;
+    /// `status`: something is wrong.
+    pub const WRONG: u8 = 1;
+    /// Another process is at work.
+    pub const TEMPORARY: u8 = 75;
     /// The output could not be written.
     pub const IO: u8 = 74;
     /// This user may not read the queue.
@@ -45,8 +50,12 @@ impl Exit {
     /// A file of TLS is not what it should be.
     pub const CONFIG: u8 = 78;
 
-    fn new(code: u8, message: impl fmt::Display) -> Self {
+    pub(crate) fn new(code: u8, message: impl fmt::Display) -> Self {
         Self { code, message: message.to_string() }
+    }
+
+    pub(crate) fn usage(message: impl fmt::Display) -> Self {
+        Self::new(Self::USAGE, message)
     }
 }
 
@@ -79,6 +88,8 @@ enum Command {
     },
     /// Say it to every director that connects, until SIGTERM.
     Serve(Box<Serve>),
+    #[command(flatten)]
+    Setup(setup::cli::Command),
 }
 
 #[derive(Debug, clap::Args)]
@@ -165,6 +176,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> Result<(), Exit> {
     match arguments.command {
         Command::Report { look, format } => report(look, format),
         Command::Serve(arguments) => listen(*arguments),
+        Command::Setup(command) => setup::cli::main(command),
     }
 }
 

@@ -25,6 +25,8 @@ mod proc;
 #[cfg(feature = "agent")]
 pub mod queue;
 #[cfg(feature = "agent")]
+mod setup;
+#[cfg(feature = "agent")]
 mod timeline;
 #[cfg(feature = "agent")]
 mod tls;

@@ -3,14 +3,14 @@
 //! Asks every server once and takes the answer as final, so that it says what the daemon would come to. Reads the
 //! kernel's table where it can; elsewhere it says so and plans from an empty one. Changes nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::time::Instant;
 
 use tokio::task::JoinSet;
 
 use super::{Exit, Threads, runtime};
-use crate::config::{CheckPlan, Config, DataplaneChoice};
+use crate::config::{CheckPlan, Config, DataplaneChoice, Tier};
 use crate::dataplane::ipvs::Ipvs;
 use crate::dataplane::{Dataplane as _, Error};
 use crate::health;
@@ -27,11 +27,18 @@ pub(super) fn plan(config: &Config) -> Result<(), Exit> {
     if let Some(note) = note {
         writeln!(out, "# {note}")?;
     }
-    let mut state = State::new(config.clone());
+    let mut askable = config.clone();
+    for real in askable.virtuals.iter_mut().flat_map(|v| &mut v.reals) {
+        // Without its service a probe would go to any server.
+        real.checks.retain(|plan| config.vip.is_laid(plan, &actual.table));
+        // A canary comes back to a running daemon.
+        real.checks.retain(|plan| plan.tier != Tier::Canary);
+    }
+    let mut state = State::new(askable);
     let plans: Vec<CheckPlan> = state.checks().cloned().collect();
     for (plan, finding) in runtime(Threads::One)?.block_on(ask_all(plans)) {
         if let Some(failure) = &finding.failure {
-            let (target, tier) = (plan.spec.target, plan.tier.name());
+            let (target, tier) = (plan.spec.server(), plan.tier.name());
             writeln!(out, "# {target} is {} ({tier} check): {failure}", finding.state)?;
         }
         state.absorb(&plan, finding);
@@ -47,8 +54,18 @@ pub(super) fn plan(config: &Config) -> Result<(), Exit> {
         )?;
     }
     let ops = diff(&actual.table, &desired, &owned);
-    for op in &ops {
+    let private: BTreeSet<_> = state.private().collect();
+    let (hidden, shown): (Vec<&Op>, Vec<&Op>) = ops.iter().partition(|op| private.contains(op.virtual_id()));
+    for op in shown {
         writeln!(out, "{}", line(op, &actual.table))?;
+    }
+    let services: BTreeSet<_> = hidden.into_iter().map(Op::virtual_id).collect();
+    if !services.is_empty() {
+        writeln!(
+            out,
+            "# and {} of the private services by which vip_check asks each server",
+            services.len()
+        )?;
     }
     if ops.is_empty() {
         writeln!(out, "# nothing would change")?;

@@ -52,6 +52,7 @@ pub(super) fn probe(arguments: &Arguments) -> Result<(), Exit> {
                 kind: Kind::Smtp(arguments.steps.spec(arguments.deadline)?),
                 deadline: arguments.deadline.unwrap_or(Duration::from_secs(15)),
                 connect_timeout: arguments.deadline.unwrap_or(Duration::from_secs(3)),
+                via: None,
             },
             verdicts: Arc::default(),
             tier: None,
@@ -95,9 +96,13 @@ fn configured(arguments: &Arguments, name: &str, target: Option<SocketAddr>) -> 
         return Err(Exit::new(Exit::USAGE, text));
     };
     let reals = found.reals.iter().flat_map(|real| real.checks.iter().map(move |plan| (real.id.0, plan)));
+    // The way through the VIP is the daemon's: without it a connection with its mark goes to any server.
     let wanted = reals
+        .filter(|(_, plan)| plan.tier != Tier::Vip)
         .filter(|(real, plan)| target.is_none_or(|target| target == *real || target == plan.spec.target));
     let asked: Vec<_> = wanted
+        // A canary comes back to a running daemon.
+        .filter(|(_, plan)| plan.tier != Tier::Canary)
         .map(|(_, plan)| Asked {
             spec: plan.spec.clone(),
             verdicts: Arc::clone(&plan.verdicts),

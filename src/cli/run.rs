@@ -16,6 +16,7 @@ use tracing::{info, warn};
 use super::{Exit, Threads, read, runtime};
 use crate::config::load::load;
 use crate::config::{Config, DataplaneChoice};
+use crate::dataplane::Dataplane as _;
 use crate::dataplane::choose::{Chosen, choose};
 use crate::dataplane::ipvs::sysctl;
 use crate::director::{Director, Event, Inbox};
@@ -23,6 +24,7 @@ use crate::http::{self, View};
 use crate::log;
 use crate::metrics::Exporter;
 use crate::prober::Prober;
+use crate::vip::settings;
 
 /// How often the file is looked at with `autoreload`.
 const POLL: Duration = Duration::from_secs(1);
@@ -62,7 +64,7 @@ fn raise_descriptor_limit() {
 async fn daemon(
     (path, seen): (PathBuf, Look),
     config: Config,
-    (dataplane, why): (Chosen, String),
+    (mut dataplane, why): (Chosen, String),
     hangup: Signal,
 ) -> Result<(), Exit> {
     let os = |what: &str, error: &dyn std::fmt::Display| Exit::new(Exit::OS, format!("{what}: {error}"));
@@ -82,9 +84,15 @@ async fn daemon(
         _ => info!("{why}"),
     }
     if matches!(dataplane, Chosen::Ipvs(_)) {
-        for advice in sysctl::advise(&config) {
+        for advice in sysctl::advise(&config).into_iter().chain(settings::advise(&config)) {
             warn!("{advice}");
         }
+        // Whoever it belongs to would lose its clients to one server.
+        if let Some(why) = config.vip.refusal(&dataplane.dump().await?.table) {
+            return Err(Exit::new(Exit::CONFIG, why));
+        }
+    } else if !config.vip.services.is_empty() {
+        warn!("vip_check is for IPVS: nobody is asked through the VIP");
     }
 
     let (report, reports) = mpsc::channel(QUEUE);

@@ -20,10 +20,12 @@ use std::time::Duration;
 
 /// Versions of HAProxy's PROXY protocol.
 pub use checks::proxy_header::Version as ProxyProtocol;
+use checks::smtp::Dialect;
 use checks::{CheckSpec, Outcome};
 
 use crate::model::{RealId, RealSettings, VirtualId, VirtualSettings};
 use crate::verdict::{Verdict, Verdicts};
+use crate::vip::Vip;
 
 /// Where metrics and status are served unless the configuration says otherwise.
 pub const DEFAULT_HTTP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9625);
@@ -57,6 +59,8 @@ pub struct Config {
     pub on_exit: OnExit,
     /// How often the table is compared with what is wanted.
     pub resync: Duration,
+    /// What the probes through the VIP need.
+    pub vip: Vip,
     /// The farm, in the order of the file.
     pub virtuals: Vec<VirtualConfig>,
 }
@@ -177,6 +181,10 @@ pub enum Tier {
     Tls,
     /// Whether it takes a message.
     Data,
+    /// Whether a message that it takes arrives.
+    Canary,
+    /// Whether a client reaches it through the VIP.
+    Vip,
 }
 
 impl Tier {
@@ -188,6 +196,8 @@ impl Tier {
             Self::Mail => "mail",
             Self::Tls => "tls",
             Self::Data => "data",
+            Self::Canary => "canary",
+            Self::Vip => "vip",
         }
     }
 }
@@ -213,6 +223,21 @@ pub struct CheckPlan {
     pub warn_days: u32,
     /// While it is up: how many times only a connection is asked for between two whole checks.
     pub connects_between: u32,
+    /// What becomes of the message, where that is waited for.
+    pub canary: Option<Arc<Canary>>,
+}
+
+/// Where the canaries of a server come back to, and how long they may take.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Canary {
+    /// Where they are received.
+    pub listen: SocketAddr,
+    /// What is spoken there.
+    pub dialect: Dialect,
+    /// From so long on a canary is late.
+    pub slow: Duration,
+    /// From so long on it is lost; longer than `slow`.
+    pub lost: Duration,
 }
 
 impl CheckPlan {

@@ -4,6 +4,7 @@
 //! Fails with every problem at once, each with its place, in the order of the text. While the text has syntax
 //! errors, what depends on several keys is left unsaid.
 
+mod canary;
 mod check;
 mod fields;
 mod outside;
@@ -29,11 +30,12 @@ use self::check::CheckLayer;
 use self::fields::{Fields, Raw, Report};
 use self::outside::{AlertLayer, log_target};
 use self::steps::file;
-use self::values::{boolean, duration, socket_address, word};
+use self::values::{boolean, duration, socket_address, whole, word};
 use self::virtuals::Lowered;
 use self::vocabulary::{ALERT, CHECK, TOP, VIRTUAL};
 use super::diagnostic::{Diagnostic, Place};
-use super::{Config, DEFAULT_HTTP, DataplaneChoice, LogFormat, LogLevel, LogTarget, OnExit};
+use super::{Config, DEFAULT_HTTP, DataplaneChoice, LogFormat, LogLevel, LogTarget, OnExit, Tier};
+use crate::vip::{self, Vip};
 
 pub(super) use self::source::located;
 pub(crate) use self::steps::parse_pin;
@@ -126,12 +128,14 @@ fn lower_top(fields: &Fields<'_>, report: &Report<'_>, host_name: &str) -> Confi
         host_name,
         reals: Cell::new(0),
     };
-    let virtuals: Vec<_> =
+    let mut virtuals: Vec<_> =
         fields.tables("virtual", &VIRTUAL).iter().filter_map(|one| virtuals::lower(one, &farm)).collect();
     if !fields.has("virtual") {
         report.rule_of_file(format!("there is no virtual; the smallest file is:\n{SMALLEST}"));
     }
     refuse_doubles(report, &virtuals);
+    canary::refuse_shared_receivers(report, &virtuals);
+    let vip = lower_vip(fields, report, &mut virtuals);
     Config {
         dataplane: dataplane.or(DataplaneChoice::Auto),
         http: fields.read("http", http).or(Some(DEFAULT_HTTP)),
@@ -148,8 +152,32 @@ fn lower_top(fields: &Fields<'_>, report: &Report<'_>, host_name: &str) -> Confi
         resync: fields
             .read("resync", |raw| duration(raw, Duration::from_secs(1)..=Duration::from_secs(3600)))
             .or(Duration::from_secs(30)),
+        vip,
         virtuals: virtuals.into_iter().map(|one| one.config).collect(),
     }
+}
+
+/// Adds the probes through the VIP, with marks that no virtual of the file has.
+fn lower_vip(fields: &Fields<'_>, report: &Report<'_>, virtuals: &mut [Lowered]) -> Vip {
+    let first_mark =
+        fields.read("vip_marks", |raw| whole(raw, 1..=u32::MAX - (vip::MARKS - 1))).or(vip::FIRST_MARK);
+    let mut vip = Vip { first_mark, ..Vip::default() };
+    for Lowered { config, vip_check, .. } in virtuals.iter_mut() {
+        let Some(place) = vip_check else { continue };
+        vip::add_probes(config, &mut vip);
+        if !config.reals.iter().flat_map(|real| &real.checks).any(|plan| plan.tier == Tier::Vip) {
+            let message = "vip_check: no real server here can be asked through the VIP: that is for those with a check and \
+                           forward = \"gate\" or \"ipip\", of the family of the virtual";
+            report.rule(place, message.to_owned());
+        }
+    }
+    let mut marked = virtuals.iter().filter(|one| vip.services.contains_key(&one.config.id));
+    if let Some(Lowered { config, id_place, .. }) = marked.next() {
+        let message =
+            format!("fwmark: {} is needed for vip_check; another one, or another vip_marks", config.id);
+        report.rule(id_place, message);
+    }
+    vip
 }
 
 /// An address and port, or nothing.
@@ -165,7 +193,7 @@ fn http(raw: &Raw<'_>) -> Result<Option<SocketAddr>, String> {
 /// A virtual is one service of the kernel; a name is one row in metrics and commands.
 fn refuse_doubles(report: &Report<'_>, virtuals: &[Lowered]) {
     let (mut ids, mut names) = (BTreeMap::new(), BTreeMap::new());
-    for Lowered { config, id_place, name_place } in virtuals {
+    for Lowered { config, id_place, name_place, .. } in virtuals {
         if let Some(earlier) = ids.insert(config.id, id_place) {
             let line = report.name_of(earlier);
             report.rule(id_place, format!("virtual: {} is in {line} already; each virtual once", config.id));

@@ -43,6 +43,7 @@ pub(super) struct Notices {
     serving: BTreeMap<VirtualId, Serving>,
     held: BTreeMap<VirtualId, BTreeSet<RealId>>,
     cut_off: bool,
+    doubted: BTreeSet<VirtualId>,
 }
 
 impl Notices {
@@ -81,6 +82,26 @@ impl Notices {
         self.cut_off = cut_off;
     }
 
+    /// Says when nobody answers through a VIP although all are well, and when that is over.
+    pub(super) fn tell_doubted(&mut self, state: &State) {
+        for config in &state.config().virtuals {
+            if !state.is_doubted(config) {
+                if self.doubted.remove(&config.id) {
+                    info!(
+                        "real servers of {} answer through the VIP again, or are not asked any more",
+                        config.name
+                    );
+                }
+            } else if self.doubted.insert(config.id) {
+                error!(
+                    "no real server of {} answers through the VIP, and all of them do without it: a setting, a firewall or \
+                     a switch at this director is more likely than the same fault on all. Nobody is taken out for it",
+                    config.name
+                );
+            }
+        }
+    }
+
     /// Says when servers that are down are held, and when that is over.
     pub(super) fn tell_held(&mut self, now: Instant, state: &State) {
         for config in &state.config().virtuals {
@@ -111,7 +132,7 @@ impl Notices {
 /// `of` names the virtuals of the server.
 pub(super) fn tell_check(of: impl Fn() -> String, known: &Finding, report: &Report) {
     let Report { plan, outcome, finding, transition, .. } = report;
-    let target = plan.spec.target;
+    let target = plan.spec.server();
     let failure = outcome.verdict.as_ref().err();
     let is_new = |failure| known.failure.as_ref() != Some(failure);
     match failure {
@@ -159,7 +180,7 @@ pub(super) fn tell_transition(
     before: &[(String, Condition)],
     after: &[(String, Condition)],
 ) {
-    let target = plan.spec.target;
+    let target = plan.spec.server();
     let mut changes: Vec<(health::State, &Condition, Vec<&str>)> = Vec::new();
     for ((name, before), (_, after)) in before.iter().zip(after) {
         if before.state == after.state {

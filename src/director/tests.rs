@@ -97,6 +97,7 @@ fn farm(virtuals: &[u8]) -> Config {
         maintenance_dir: None,
         readd_quiescent: true,
         on_exit: OnExit::Keep,
+        vip: crate::vip::Vip::default(),
         resync: Duration::from_millis(20),
         virtuals: virtuals.iter().map(|n| a_virtual(*n)).collect(),
     }

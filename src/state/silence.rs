@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use checks::Kind;
 
 use super::{Finding, State};
-use crate::config::CheckPlan;
+use crate::config::{CheckPlan, Tier};
 use crate::health;
 
 /// A silence of all.
@@ -39,7 +39,9 @@ impl State {
         // What a command says is no word from the network, and a server that is new does not end a silence.
         let counts = |(plan, finding): &(&CheckPlan, &Finding)| {
             let was_asked = finding.asked.is_some() || self.answered.is_some();
-            was_asked && !matches!(plan.spec.kind, Kind::External(_))
+            // What comes through the VIP, or back, is silent for reasons of its own.
+            let apart = plan.tier == Tier::Canary || plan.spec.via.is_some();
+            was_asked && !apart && !matches!(plan.spec.kind, Kind::External(_))
         };
         for (plan, finding) in self.findings.iter().filter(counts) {
             let (latest, pace) = hosts.entry(plan.spec.target.ip()).or_insert((finding, plan.interval));

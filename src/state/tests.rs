@@ -1,5 +1,7 @@
 //! State as a play of what is seen and what the table has.
 
+mod canary;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -30,6 +32,7 @@ fn plan(n: u8) -> CheckPlan {
             kind: Kind::Connect,
             deadline: SECOND,
             connect_timeout: SECOND,
+            via: None,
         },
         tier: Tier::Base,
         interval: SECOND,
@@ -39,6 +42,7 @@ fn plan(n: u8) -> CheckPlan {
         verdicts: Arc::default(),
         warn_days: 0,
         connects_between: 0,
+        canary: None,
     }
 }
 
@@ -67,6 +71,7 @@ fn farm(reals: &[u8]) -> Config {
         readd_quiescent: true,
         on_exit: OnExit::Keep,
         resync: SECOND,
+        vip: crate::vip::Vip::default(),
         virtuals: vec![VirtualConfig {
             name: "mail".to_owned(),
             id: virtual_id(),
@@ -377,7 +382,8 @@ fn a_server_is_as_bad_as_the_worst_of_its_checks() {
     assert_eq!(play.step().1, "1=5 2=5 3=5");
     mail_is(&mut play, Down);
     assert_eq!(play.step().1, "1=0 2=5 3=5");
-    let condition = play.state.condition(&play.state.config().virtuals[0].reals[0]);
+    let condition =
+        play.state.condition(&play.state.config().virtuals[0], &play.state.config().virtuals[0].reals[0]);
     assert_eq!((condition.state, condition.failure.unwrap().stage), (Down, Stage::Mail));
     mail_is(&mut play, health::State::Degraded(Factor::HALF));
     assert_eq!(play.step().1, "1=3 2=5 3=5");
@@ -601,6 +607,81 @@ fn a_host_that_is_seldom_asked_only_delays_the_law_of_silence() {
     let finding = Finding { state: Up, asked, unanswered_since, ..Finding::default() };
     silence.play.state.absorb(&seldom, finding);
     assert_eq!(silence.play.step().1, "1=5 2=5");
+}
+
+/// A farm whose servers are asked through the VIP too.
+fn probed(reals: &[u8]) -> Config {
+    let mut config = farm(reals);
+    for real in &mut config.virtuals[0].reals {
+        let RealId(address) = real.id;
+        let via = checks::Via { mark: u32::from(address.port()), server: address.ip() };
+        let probe = through(&real.checks[0], via);
+        real.checks.push(probe);
+    }
+    config
+}
+
+fn through(base: &CheckPlan, via: checks::Via) -> CheckPlan {
+    let spec = CheckSpec { target: ([10, 0, 0, 100], 25).into(), via: Some(via), ..base.spec.clone() };
+    CheckPlan { spec, tier: Tier::Vip, ..base.clone() }
+}
+
+impl Play {
+    /// What was found of server `n` through the VIP.
+    fn finds(&mut self, n: u8, state: health::State, failure: Option<Reason>) {
+        let via = checks::Via { mark: 25, server: real_id(n).0.ip() };
+        let failure = failure.map(|reason| failed(Stage::Connect, reason));
+        let failed = failure.as_ref().is_some_and(|failure| failure.reason != Reason::Local);
+        let gone = state == Down;
+        let since = Some(self.now);
+        let finding = Finding { state, since, failure, failed, gone, ..Finding::default() };
+        self.state.absorb(&through(&plan(n), via), finding);
+    }
+}
+
+#[test]
+fn a_server_that_no_client_reaches_is_out_and_all_together_are_not() {
+    let timeout = Some(Reason::Timeout);
+    let mut play = Play::new(probed(&[1, 2, 3]));
+    for n in 1..=3 {
+        play.sees(n, Up);
+    }
+    assert_eq!(play.step().1, "", "half known is unknown");
+    for n in 1..=3 {
+        play.finds(n, Up, None);
+    }
+    assert_eq!(play.step().1, "1=5 2=5 3=5");
+    play.finds(1, Down, timeout);
+    assert_eq!(play.step().1, "1=0 2=5 3=5");
+    play.finds(2, Up, timeout);
+    play.finds(3, Up, timeout);
+    assert_eq!(play.step().1, "1=5 2=5 3=5", "the last word of all is a failure");
+    let doubted = |play: &Play| play.state.is_doubted(&play.state.config().virtuals[0]);
+    assert!(!doubted(&play), "too early to tell");
+    play.finds(2, Down, timeout);
+    play.finds(3, Down, timeout);
+    assert_eq!(play.step().1, "1=5 2=5 3=5");
+    assert!(doubted(&play));
+    play.sees(2, Down);
+    assert_eq!(play.step().1, "1=5 2=0 3=5", "what is down without the VIP is down");
+    assert!(doubted(&play));
+    play.finds(3, Up, None);
+    assert_eq!(play.step().1, "1=0 2=0 3=5", "one that answers ends the doubt");
+    assert!(!doubted(&play));
+}
+
+#[test]
+fn a_probe_that_was_never_possible_keeps_nobody_out() {
+    let mut play = Play::new(probed(&[1, 2]));
+    for n in 1..=2 {
+        play.sees(n, Up);
+        play.finds(n, Unknown, Some(Reason::Local));
+    }
+    assert_eq!(play.step().1, "1=5 2=5");
+    assert!(play.state.knows_all());
+    let config = &play.state.config().virtuals[0];
+    let condition = play.state.condition(config, &config.reals[0]);
+    assert_eq!((condition.state, condition.failure.unwrap().reason), (Up, Reason::Local));
 }
 
 #[test]

@@ -33,7 +33,7 @@ fn whole(target: SocketAddr, deadline: Duration, file: &Path) -> CheckSpec {
             refuse: Some("x@elsewhere.example".to_owned()),
             timeout,
         }));
-        smtp.data = Some(Box::new(DataSpec { from, to, timeout }));
+        smtp.data = Some(Box::new(DataSpec { from, to, timeout, text: None }));
     }
     spec
 }

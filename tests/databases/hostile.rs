@@ -45,7 +45,7 @@ fn datagrams(server: &Server) -> [Kind; 3] {
 
 /// Runs a check that must keep its deadline, and says how it failed.
 async fn failure(target: SocketAddr, kind: &Kind, deadline: Duration) -> (Stage, Reason) {
-    let spec = CheckSpec { target, kind: kind.clone(), deadline, connect_timeout: deadline };
+    let spec = CheckSpec { target, kind: kind.clone(), deadline, connect_timeout: deadline, via: None };
     let outcome = checks::run(&spec).await;
     // The machine may be busy with other tests.
     assert!(outcome.took < deadline + Duration::from_millis(500), "{kind:?} took {:?}", outcome.took);

@@ -133,6 +133,12 @@ impl Director {
         self.signal(Signal::HUP);
     }
 
+    /// SIGTERM, and its end.
+    pub(crate) fn terminate(mut self) {
+        self.signal(Signal::TERM);
+        assert!(self.child.wait().expect("wait").success(), "{}", self.log());
+    }
+
     /// SIGKILL, as a crash does it.
     pub(crate) fn kill(mut self) {
         self.signal(Signal::KILL);

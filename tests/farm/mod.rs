@@ -85,6 +85,13 @@ pub(crate) enum Cable {
     Out,
 }
 
+/// What the real servers know of the farm at the start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reals {
+    Ready,
+    Bare,
+}
+
 /// The whole farm. Dropping it ends all that runs in it.
 pub(crate) struct Farm {
     /// Postfix 1 to 3.
@@ -100,6 +107,15 @@ pub(crate) struct Farm {
 impl Farm {
     /// Wires the farm and starts the three real servers.
     pub(crate) fn new(wiring: Wiring) -> Self {
+        Self::wired(wiring, Reals::Ready)
+    }
+
+    /// The same with real servers that have a network and a Postfix, and know nothing of the farm.
+    pub(crate) fn bare(wiring: Wiring) -> Self {
+        Self::wired(wiring, Reals::Bare)
+    }
+
+    fn wired(wiring: Wiring, reals: Reals) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("smtp-farm-{}-{number}", std::process::id()));
@@ -114,7 +130,7 @@ impl Farm {
             folder: folder.clone(),
         };
         farm.plug();
-        farm.number(wiring);
+        farm.number(wiring, reals);
         for real in &mut farm.reals {
             real.launch();
         }
@@ -167,7 +183,7 @@ impl Farm {
     }
 
     /// Addresses and routes. Sysctls come first: between address and `arp_ignore` a real server would answer ARP.
-    fn number(&self, wiring: Wiring) {
+    fn number(&self, wiring: Wiring, reals: Reals) {
         for (host, last) in self.hosts() {
             host.sysctl(&[
                 ("ipv4/conf/all/rp_filter", "0"),
@@ -189,6 +205,7 @@ impl Farm {
             commands += &match last {
                 DIRECTOR => director_commands(host, wiring),
                 CLIENT => String::new(),
+                _ if reals == Reals::Bare => String::new(),
                 _ => real_commands(host, wiring),
             };
             host.ip(&commands);

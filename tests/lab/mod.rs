@@ -8,3 +8,4 @@ mod ipvs_farm;
 mod ipvs_harness;
 mod proxy_farm;
 mod scenario;
+mod vip;

@@ -29,7 +29,13 @@ fn ask(command: &Path, deadline: Duration) -> CheckSpec {
         service: "192.0.2.25".to_owned(),
         service_port: Some(25),
     }));
-    CheckSpec { target: "10.0.0.11:2525".parse().unwrap(), kind, deadline, connect_timeout: deadline }
+    CheckSpec {
+        target: "10.0.0.11:2525".parse().unwrap(),
+        kind,
+        deadline,
+        connect_timeout: deadline,
+        via: None,
+    }
 }
 
 const LONG: Duration = Duration::from_secs(30);

@@ -29,7 +29,7 @@ async fn serve<F: Future<Output = ()> + Send + 'static>(
 
 /// How the check ended, which must keep its deadline.
 async fn ended(target: SocketAddr, kind: &Kind, deadline: Duration) -> Option<(Stage, Reason)> {
-    let spec = CheckSpec { target, kind: kind.clone(), deadline, connect_timeout: LONG };
+    let spec = CheckSpec { target, kind: kind.clone(), deadline, connect_timeout: LONG, via: None };
     let outcome = checks::run(&spec).await;
     // A machine with more to do than to test is late by itself.
     assert!(outcome.took < deadline + Duration::from_secs(1), "{:?}", outcome.took);

@@ -34,7 +34,8 @@ async fn a_news_server_is_well_with_and_without_posting_and_ill_when_it_says_so(
     // With posting and without.
     for (program, code) in [("/usr/sbin/snntpd", 200), ("/usr/sbin/snntpd.bin", 201)] {
         let target = inetd(program, folder.path());
-        let spec = CheckSpec { target, kind: kind.clone(), deadline: limit, connect_timeout: limit };
+        let spec =
+            CheckSpec { target, kind: kind.clone(), deadline: limit, connect_timeout: limit, via: None };
         let outcome = checks::run(&spec).await;
         let codes: Vec<_> = outcome.stages.iter().map(|report| report.code.unwrap_or(0)).collect();
         assert_eq!((&outcome.verdict, codes), (&Ok(()), vec![0, code, 205]));

@@ -6,7 +6,13 @@ const RANGE: &str = "/proc/sys/net/ipv4/ping_group_range";
 
 fn ping(address: &str) -> CheckSpec {
     let limit = Duration::from_millis(500);
-    CheckSpec { target: address.parse().unwrap(), kind: Kind::Ping, deadline: limit, connect_timeout: limit }
+    CheckSpec {
+        target: address.parse().unwrap(),
+        kind: Kind::Ping,
+        deadline: limit,
+        connect_timeout: limit,
+        via: None,
+    }
 }
 
 #[tokio::test]

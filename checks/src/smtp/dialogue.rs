@@ -123,7 +123,12 @@ impl<'a> Dialogue<'a> {
         let mail = spec.mail.as_ref().map(|mail| mail.timeout);
         let data = spec.data.as_ref().map(|data| data.timeout);
         let step = match self.stage {
-            Stage::Connect | Stage::Banner | Stage::Request | Stage::Echo | Stage::Command => None,
+            Stage::Connect
+            | Stage::Banner
+            | Stage::Request
+            | Stage::Echo
+            | Stage::Command
+            | Stage::Delivery => None,
             Stage::Tls | Stage::StartTls => tls,
             Stage::Ehlo | Stage::Helo => Some(spec.ehlo_timeout),
             Stage::Auth => auth,
@@ -262,7 +267,8 @@ impl<'a> Dialogue<'a> {
             | Stage::Quit
             | Stage::Request
             | Stage::Echo
-            | Stage::Command => self.quit(),
+            | Stage::Command
+            | Stage::Delivery => self.quit(),
         }
     }
 
@@ -403,7 +409,7 @@ impl<'a> Dialogue<'a> {
             Stage::Auth => code == 235 || (code == 334 && self.wants_challenge()),
             Stage::Data => code == 354,
             Stage::Quit => code == 221,
-            Stage::Request | Stage::Echo | Stage::Command => false,
+            Stage::Request | Stage::Echo | Stage::Command | Stage::Delivery => false,
         };
         if passes {
             return None;

@@ -1,13 +1,16 @@
 //! The message that a check sends where it sends one.
 //!
-//! Owns its bytes: small, marked for filters and people, and never answered by a robot. Refuses to know when it is
-//! sent. Cannot fail.
+//! Owns its bytes: small, marked for filters and people, and never answered by a robot; or those that it is given. Refuses
+//! to know when it is sent. Cannot fail.
 
 use super::DataSpec;
 use crate::calendar::rfc5322;
 
 /// The message up to and with the final dot, without the last CRLF, dated `now` (seconds since 1970).
 pub(super) fn message(spec: &DataSpec, ehlo_name: &str, now: i64) -> String {
+    if let Some(text) = &spec.text {
+        return format!("{text}.");
+    }
     let date = rfc5322(now);
     // An address literal has no place in a Message-ID without its brackets.
     let host = ehlo_name.trim_matches(['[', ']']);
@@ -34,8 +37,12 @@ mod tests {
 
     #[test]
     fn a_message_has_a_header_a_mark_and_one_dot() {
-        let spec =
-            DataSpec { from: String::new(), to: "void@example.com".into(), timeout: Duration::from_secs(1) };
+        let spec = DataSpec {
+            from: String::new(),
+            to: "void@example.com".into(),
+            timeout: Duration::from_secs(1),
+            text: None,
+        };
         let text = message(&spec, "[192.0.2.1]", 0);
         let (header, body) = text.split_once("\r\n\r\n").unwrap();
         for line in [

@@ -8,6 +8,7 @@ pub mod reply;
 
 use std::cmp::Ordering;
 use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 use std::time::Duration;
 
 use regex::{Regex, RegexBuilder};
@@ -153,6 +154,9 @@ pub struct DataSpec {
     pub to: String,
     /// How long each answer may take.
     pub timeout: Duration,
+    /// The message: header, empty line and body, each line with its CRLF and its first dot doubled. `None` is one that says
+    /// what it is.
+    pub text: Option<Arc<str>>,
 }
 
 /// A regular expression that takes time linear in the text. Patterns are equal when their text is.

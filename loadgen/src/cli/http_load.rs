@@ -14,7 +14,7 @@ use super::press::list;
 use super::target::{self, Reading};
 use crate::http::{Compare, HttpPlan, Statuses, Version};
 use crate::identify::Identify;
-use crate::job::{Choose, Job, Pace, Speech};
+use crate::job::{Choose, Job, Pace, Speech, TICK};
 use crate::mail::{Content, Law, MailPlan};
 use crate::plan::{Arrivals, Profile, Share, Stop};
 use crate::report::http_load::{Compared, render};
@@ -218,6 +218,7 @@ fn job(asked: &Asked) -> Result<Job, String> {
         timeout: Duration::from_secs(asked.timeout.unwrap_or(60)),
         idle: Duration::ZERO,
         drain: Duration::ZERO,
+        tick: TICK,
         identify: Identify::Never,
     })
 }

@@ -204,7 +204,9 @@ impl Seat {
             command.extend_from_slice(b"RSET\r\n");
         }
         if group.mail {
-            let _ = write!(command, "MAIL FROM:<{}>", mail.sender(number));
+            for part in ["MAIL FROM:<", mail.sender(number), ">"] {
+                command.extend_from_slice(part.as_bytes());
+            }
             if plan.announce_size && offers.size {
                 let _ = write!(command, " SIZE={}", draft.size);
             }
@@ -217,7 +219,9 @@ impl Seat {
             command.extend_from_slice(b"\r\n");
         }
         for which in group.rcpt.0..group.rcpt.1 {
-            let _ = write!(command, "RCPT TO:<{}>\r\n", mail.recipient(number, which));
+            for part in ["RCPT TO:<", mail.recipient(number, which), ">\r\n"] {
+                command.extend_from_slice(part.as_bytes());
+            }
         }
         if group.data {
             command.extend_from_slice(b"DATA\r\n");
@@ -305,7 +309,12 @@ enum Opened {
 
 /// Counts a reply.
 fn note(tally: &mut crate::tally::Tally, phase: Phase, reply: Reply<'_>) {
-    tally.reply(phase, reply.code, reply.enhanced(), || {
+    let begin = reply.begin();
+    if tally.reply_again(phase, begin) {
+        return;
+    }
+    let row = tally.reply(phase, reply.code, reply.enhanced(), || {
         if reply.code < 400 { String::new() } else { printable(reply.text()) }
     });
+    tally.reply_began(phase, begin, row);
 }

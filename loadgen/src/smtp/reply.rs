@@ -33,6 +33,16 @@ impl<'b> Reply<'b> {
         self.lines().next().unwrap_or_default()
     }
 
+    /// Its first bytes: all that its codes are read from, and zeros behind a shorter one.
+    #[must_use]
+    pub fn begin(self) -> [u8; 16] {
+        let mut begin = [0; 16];
+        for (to, from) in begin.iter_mut().zip(self.bytes) {
+            *to = *from;
+        }
+        begin
+    }
+
     /// The enhanced code (RFC 2034), where it agrees with the code.
     #[must_use]
     pub fn enhanced(self) -> Option<[u16; 3]> {

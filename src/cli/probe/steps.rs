@@ -159,7 +159,7 @@ impl Steps {
             data: self
                 .data
                 .clone()
-                .map(|to| Box::new(DataSpec { from: self.from.clone(), to, timeout: step })),
+                .map(|to| Box::new(DataSpec { from: self.from.clone(), to, timeout: step, text: None })),
             banner_timeout: patience.unwrap_or(default.banner_timeout),
             ehlo_timeout: patience.unwrap_or(default.ehlo_timeout),
             quit_timeout: patience.unwrap_or(default.quit_timeout),

@@ -10,6 +10,7 @@ use checks::proxy_header::Version;
 use checks::smtp::{Dialect, ProxyHeader, SmtpSpec};
 use checks::{CheckSpec, Kind};
 
+use super::canary::Wanted;
 use super::fields::{Fields, Raw, Setting};
 use super::services::{Complaint, ServiceLayer};
 use super::steps::StepsLayer;
@@ -132,12 +133,32 @@ impl CheckLayer {
                 vec![(Tier::Base, kind, interval)]
             }
         };
-        let plan = |(tier, kind, interval)| CheckPlan {
+        Ok(tiers.into_iter().map(|tier| self.plan(asked, tier)).collect())
+    }
+
+    /// The canary of a server; `None` where it is not asked as a server of mail.
+    pub(super) fn canary_plan(&self, asked: &Asked<'_>, wanted: &Wanted) -> Option<CheckPlan> {
+        let kind = self.kind.or(CheckType::Smtp);
+        if !kind.speaks_smtp() {
+            return None;
+        }
+        let dialect = if kind == CheckType::Lmtp { Dialect::Lmtp } else { Dialect::Smtp };
+        let whole = self.smtp(dialect, asked.host_name);
+        let whole = SmtpSpec { mail: None, data: Some(Box::new(wanted.data.clone())), ..whole };
+        let tiers = self.steps.tiers(whole, wanted.interval);
+        let (_, smtp, _) = tiers.into_iter().find(|(tier, ..)| *tier == Tier::Data)?;
+        let plan = self.plan(asked, (Tier::Canary, Kind::Smtp(smtp), wanted.interval));
+        Some(CheckPlan { canary: Some(Arc::clone(&wanted.canary)), ..plan })
+    }
+
+    fn plan(&self, asked: &Asked<'_>, (tier, kind, interval): (Tier, Kind, Duration)) -> CheckPlan {
+        CheckPlan {
             spec: CheckSpec {
                 target: asked.target,
                 kind,
                 deadline: self.deadline.or(Duration::from_secs(15)),
                 connect_timeout: self.connect_timeout.or(Duration::from_secs(3)),
+                via: None,
             },
             tier,
             interval,
@@ -147,8 +168,8 @@ impl CheckLayer {
             verdicts: Arc::clone(&self.verdicts),
             warn_days: self.steps.warn_days(),
             connects_between: if tier == Tier::Base { self.connects_between.or(0) } else { 0 },
-        };
-        Ok(tiers.into_iter().map(plan).collect())
+            canary: None,
+        }
     }
 
     fn smtp(&self, dialect: Dialect, host_name: &str) -> SmtpSpec {

@@ -9,6 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use config::ValueKind;
 
 use super::Farm;
+use super::canary::Wanted;
 use super::check::{Asked, CheckLayer};
 use super::fields::{Fields, Setting};
 use super::types::CheckType;
@@ -119,6 +120,7 @@ pub(super) struct Service<'a> {
     pub(super) route: Route,
     pub(super) weight: u32,
     pub(super) check: CheckLayer,
+    pub(super) canary: Option<Wanted>,
     /// Every server so far, and where it stands.
     pub(super) servers: BTreeMap<RealId, Place>,
 }
@@ -203,10 +205,12 @@ impl Service<'_> {
             service: self.id,
             host_name: self.farm.host_name,
         };
-        let plans = check.plans(&asked).unwrap_or_else(|(at, message)| {
+        let mut plans = check.plans(&asked).unwrap_or_else(|(at, message)| {
             report.rule(at.as_ref().or(check.kind.place()).unwrap_or(place), message);
             Vec::new()
         });
+        let canary = self.canary.as_ref().filter(|_| !plans.is_empty());
+        plans.extend(canary.and_then(|canary| check.canary_plan(&asked, canary)));
         let has_port = check.kind.known_or(CheckType::Smtp).is_some_and(CheckType::has_port);
         let is_marked = matches!(self.id, Some(VirtualId::Fwmark { .. }));
         if port == 0 && has_port && is_marked && check.port.is_absent() {

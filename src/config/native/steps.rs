@@ -139,7 +139,7 @@ fn interval(fields: &Fields<'_>, base: &Setting<Duration>) -> Setting<Duration> 
     fields.read("interval", |raw| duration(raw, SHORTEST..=LONGEST)).over(base)
 }
 
-const TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Debug, Default)]
 struct TlsLayer {
@@ -369,7 +369,7 @@ impl DataLayer {
     fn spec(&self) -> Option<Box<DataSpec>> {
         let (to, _) = self.to.given()?;
         let (from, timeout) = (self.from.or(String::new()), self.timeout.or(TIMEOUT));
-        Some(Box::new(DataSpec { from, to: to.clone(), timeout }))
+        Some(Box::new(DataSpec { from, to: to.clone(), timeout, text: None }))
     }
 }
 
@@ -422,7 +422,7 @@ pub(super) fn file(raw: &Raw<'_>) -> Result<PathBuf, String> {
     }
 }
 
-fn sender(raw: &Raw<'_>) -> Result<String, String> {
+pub(super) fn sender(raw: &Raw<'_>) -> Result<String, String> {
     let want = "an address such as \"check@example.com\", or \"\" for the null sender";
     let text = text(raw, want)?;
     if text.is_empty() || is_mailbox(text) {
@@ -432,7 +432,7 @@ fn sender(raw: &Raw<'_>) -> Result<String, String> {
     }
 }
 
-fn recipient(raw: &Raw<'_>) -> Result<String, String> {
+pub(super) fn recipient(raw: &Raw<'_>) -> Result<String, String> {
     let want = "an address such as \"postmaster@example.com\"";
     let text = text(raw, want)?;
     if is_mailbox(text) { Ok(text.to_owned()) } else { Err(format!("{} is not {want}", raw.shown())) }

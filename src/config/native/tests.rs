@@ -335,8 +335,8 @@ fn an_unknown_key_is_answered_with_the_known_one() {
         (real_with("address = \"10.0.0.11\"\nwieght = 1"), "6:1 wieght: unknown key in [[virtual.real]]; did you mean \"weight\"?"),
         (real_with("address = \"10.0.0.11\"\nscheduler = 1"), "6:1 scheduler: unknown key in [[virtual.real]]; it belongs to [[virtual]]"),
         (text("wieght = 1", "address = \"192.0.2.25:25\"", "address = \"10.0.0.11\""), "1:1 wieght: unknown key in the top level; did you mean \"weight\" of [[virtual]] or [[virtual.real]]?"),
-        (virtual_with("\"x.y\" = 1"), "4:1 x.y: unknown key in [[virtual]]; known are name, address, fwmark, family, protocol, scheduler, scheduler_flags, one_packet, forward, tunnel, persistence, netmask, quiescent, drain, floor, on_exit, fallback, fallback_command, monitor_file, proxy_protocol, idle, weight, alert, check, real"),
-        (text("\"a[0].b\" = 1", "address = \"192.0.2.25:25\"", "address = \"10.0.0.11\""), "1:1 a[0].b: unknown key in the top level; known are dataplane, http, log, log_format, log_to, supervised, autoreload, callback, execute, maintenance_dir, readd_quiescent, on_exit, resync, alert, check, virtual"),
+        (virtual_with("\"x.y\" = 1"), "4:1 x.y: unknown key in [[virtual]]; known are name, address, fwmark, family, protocol, scheduler, scheduler_flags, one_packet, forward, tunnel, persistence, netmask, quiescent, drain, floor, on_exit, fallback, fallback_command, monitor_file, proxy_protocol, idle, vip_check, weight, canary, alert, check, real"),
+        (text("\"a[0].b\" = 1", "address = \"192.0.2.25:25\"", "address = \"10.0.0.11\""), "1:1 a[0].b: unknown key in the top level; known are dataplane, http, log, log_format, log_to, supervised, autoreload, callback, execute, maintenance_dir, readd_quiescent, on_exit, resync, vip_marks, alert, check, virtual"),
         ("[virtal]\naddress = \"192.0.2.25:25\"\n[[virtual]]\naddress = \"192.0.2.25:25\"\nreal = [{ address = \"10.0.0.11\" }]".into(), "1:2 virtal: unknown key in the top level; did you mean \"virtual\"?"),
         (virtual_with("check.intervall = \"5s\""), "4:7 intervall: unknown key in check; did you mean \"interval\"?"),
         (virtual_with("forward = \"ipip\"\ntunnel = { type = \"gre\", prot = 1 }"), "5:26 prot: unknown key in tunnel; did you mean \"port\"?"),
@@ -869,4 +869,40 @@ fn the_usual_weights_fit_the_slots_of_sh() {
         let config = farm(&virtual_with(&format!("scheduler = \"{scheduler}\"")));
         assert_eq!(config.virtuals[0].reals[0].settings.weight.0, expected, "{scheduler}");
     }
+}
+
+#[test]
+fn a_probe_through_the_vip_needs_a_vip_that_is_on_the_server() {
+    let with = |top: &str, lines: &str, real: &str| text(top, &format!("{lines}\nvip_check = true"), real);
+    let (address, real) = ("address = \"192.0.2.25:25\"", "address = \"10.0.0.11\"");
+    let none = "4:13 vip_check: no real server here can be asked through the VIP: that is for those with a check and forward = \
+                \"gate\" or \"ipip\", of the family of the virtual";
+    each_has(&[
+        (
+            with("dataplane = \"proxy\"", address, real),
+            "4:1 vip_check: no VIP is on the real servers of a proxy; it needs dataplane = \"ipvs\"",
+        ),
+        (
+            with("", "fwmark = 7", &format!("{real}\ncheck = {{ port = 25 }}")),
+            "4:1 vip_check: a fwmark does not say which address a client connects to",
+        ),
+        (with("", address, &format!("{real}\nforward = \"masq\"")), none),
+        (with("", address, &format!("{real}\ncheck = {{ type = \"on\" }}")), none),
+        (with("", address, "address = \"2001:db8::11\"\nforward = \"ipip\""), none),
+        (
+            with("vip_marks = 0", address, real),
+            "1:13 vip_marks: 0 is out of range; a whole number from 1 to 4294901760",
+        ),
+    ]);
+    let config = farm(&with("", address, real));
+    let mark = config.virtuals[0].reals[0].checks[1].spec.via.unwrap().mark;
+    let taken = format!(
+        "{}[[virtual]]\nfwmark = {mark}\n[[virtual.real]]\n{real}\ncheck = {{ port = 25 }}\n",
+        with("", address, real)
+    );
+    let said = problems(&taken);
+    assert_eq!(
+        said,
+        [format!("8:10 fwmark: FWM {mark} is needed for vip_check; another one, or another vip_marks")]
+    );
 }

@@ -8,16 +8,17 @@ use std::time::Duration;
 
 use config::ValueKind;
 
+use super::canary::{self, Wanted};
 use super::check::CheckLayer;
 use super::fields::{Fields, Raw, Setting};
 use super::outside::{AlertLayer, command_line};
 use super::reals::{Route, Service};
 use super::steps::file;
 use super::values::{boolean, duration, name, seconds, socket_address, text, whole, word};
-use super::vocabulary::{ALERT, CHECK, REAL};
+use super::vocabulary::{ALERT, CANARY, CHECK, REAL};
 use super::{Farm, ON_EXITS};
 use crate::config::diagnostic::Place;
-use crate::config::{DataplaneChoice, ProxyOptions, ProxyProtocol, VirtualConfig};
+use crate::config::{DataplaneChoice, ProxyOptions, ProxyProtocol, RealConfig, Tier, VirtualConfig};
 use crate::model::{
     Family, Granularity, Persistence, Protocol, Scheduler, SchedulerFlags, VirtualId, VirtualSettings, Weight,
 };
@@ -34,6 +35,10 @@ pub(super) struct Lowered {
     pub(super) config: VirtualConfig,
     pub(super) id_place: Place,
     pub(super) name_place: Place,
+    /// What its `canary` says.
+    pub(super) canary: Option<Wanted>,
+    /// Where it says that it wants a probe through the VIP.
+    pub(super) vip_check: Option<Place>,
 }
 
 /// Reads one `[[virtual]]` with its servers. `None` where it has no usable identity, which was reported.
@@ -66,6 +71,7 @@ pub(super) fn lower<'a>(fields: &Fields<'_>, farm: &'a Farm<'a>) -> Option<Lower
         weight: fields.read("weight", |raw| whole(raw, 0..=Weight::MAX_CONFIGURED)).or(usual_weight),
         check: CheckLayer::read(fields.table("check", &CHECK).as_ref(), &farm.check)
             .expecting(proxy.protocol),
+        canary: canary::read(fields.table("canary", &CANARY).as_ref()),
         servers: BTreeMap::new(),
     };
     if !fields.has("real") {
@@ -78,6 +84,12 @@ pub(super) fn lower<'a>(fields: &Fields<'_>, farm: &'a Farm<'a>) -> Option<Lower
         reals.extend(service.lower_real(&real));
     }
     let fallback = service.lower_fallback(fields);
+    let canary = service.canary;
+    let is_asked = |real: &RealConfig| real.checks.iter().any(|plan| plan.tier == Tier::Canary);
+    if let Some(canary) = canary.as_ref().filter(|_| !reals.is_empty() && !reals.iter().any(is_asked)) {
+        farm.report.rule(&canary.place, "canary: no server here is asked by SMTP or LMTP".into());
+    }
+    let vip_check = read_vip_check(fields, id, farm.dataplane);
     let (id, id_place) = identity?;
     Some(Lowered {
         name_place: called.place().unwrap_or(&id_place).clone(),
@@ -97,6 +109,8 @@ pub(super) fn lower<'a>(fields: &Fields<'_>, farm: &'a Farm<'a>) -> Option<Lower
             reals,
         },
         id_place,
+        canary,
+        vip_check,
     })
 }
 
@@ -222,6 +236,29 @@ fn granularity(raw: &Raw<'_>, family: Family) -> Result<Granularity, String> {
         Ok(_) => Err(format!("{} makes all clients one; {want}", raw.shown())),
         Err(_) => Err(format!("{} is not {want}", raw.shown())),
     }
+}
+
+/// Where a probe through the VIP is wanted.
+fn read_vip_check(
+    fields: &Fields<'_>,
+    id: Option<VirtualId>,
+    dataplane: Option<DataplaneChoice>,
+) -> Option<Place> {
+    let wanted = fields.read("vip_check", boolean);
+    let (wanted, place) = wanted.given()?;
+    if dataplane == Some(DataplaneChoice::Proxy) {
+        fields.refuse(
+            &["vip_check"],
+            "no VIP is on the real servers of a proxy; it needs dataplane = \"ipvs\"",
+        );
+    } else if matches!(id, Some(VirtualId::Fwmark { .. })) {
+        fields.refuse(&["vip_check"], "a fwmark does not say which address a client connects to");
+    } else if matches!(id, Some(VirtualId::Address { protocol: Protocol::Udp, .. })) {
+        fields.refuse(&["vip_check"], "is a TCP connection, which is not for protocol = \"udp\"");
+    } else if *wanted {
+        return Some(place.clone());
+    }
+    None
 }
 
 /// Percent, or `"off"`.

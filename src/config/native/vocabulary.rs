@@ -26,6 +26,7 @@ pub(super) static TOP: Scope = Scope {
         "readd_quiescent",
         "on_exit",
         "resync",
+        "vip_marks",
         "alert",
         "check",
         "virtual",
@@ -55,7 +56,9 @@ pub(super) static VIRTUAL: Scope = Scope {
         "monitor_file",
         "proxy_protocol",
         "idle",
+        "vip_check",
         "weight",
+        "canary",
         "alert",
         "check",
         "real",
@@ -112,12 +115,16 @@ pub(super) static MAIL: Scope =
 pub(super) static ALERT: Scope =
     Scope { title: "alert", keys: &["to", "from", "every", "when", "smtp", "service", "comment"] };
 pub(super) static DATA: Scope = Scope { title: "data", keys: &["from", "to", "interval", "timeout"] };
+pub(super) static CANARY: Scope = Scope {
+    title: "canary",
+    keys: &["from", "to", "listen", "protocol", "interval", "slow", "lost", "timeout", "public"],
+};
 pub(super) static TUNNEL: Scope = Scope { title: "tunnel", keys: &["type", "port", "checksum"] };
 pub(super) static FALLBACK: Scope = Scope { title: "fallback", keys: &["address", "forward"] };
 
 /// Where a key that is unknown in one table may belong.
-static SCOPES: [&Scope; 11] =
-    [&TOP, &VIRTUAL, &REAL, &CHECK, &TUNNEL, &FALLBACK, &TLS, &AUTH, &MAIL, &DATA, &ALERT];
+static SCOPES: [&Scope; 12] =
+    [&TOP, &VIRTUAL, &REAL, &CHECK, &TUNNEL, &FALLBACK, &TLS, &AUTH, &MAIL, &DATA, &ALERT, &CANARY];
 
 /// `"a", "b"`.
 pub(super) fn quoted(words: &[&str]) -> String {

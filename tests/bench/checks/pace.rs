@@ -30,6 +30,7 @@ pub(crate) fn pace(reals: u16, interval: Duration, time: Duration) {
             verdicts: Arc::default(),
             warn_days: 0,
             connects_between: 0,
+            canary: None,
         })
         .collect();
     plans.sort();

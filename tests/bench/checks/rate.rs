@@ -30,6 +30,7 @@ pub(crate) fn spec(target: SocketAddr) -> CheckSpec {
         kind: Kind::Smtp(SmtpSpec::default()),
         deadline: Duration::from_secs(15),
         connect_timeout: Duration::from_secs(3),
+        via: None,
     }
 }
 

@@ -43,7 +43,7 @@ fn spec() -> SmtpSpec {
             refuse: Some(to.clone()),
             timeout,
         })),
-        data: Some(Box::new(DataSpec { from, to, timeout })),
+        data: Some(Box::new(DataSpec { from, to, timeout, text: None })),
         ..SmtpSpec::default()
     }
 }

@@ -24,7 +24,7 @@ fn ask_from(farm: &Farm, last: u8, patience: Duration) -> Outcome {
         ..SmtpSpec::default()
     });
     let target = Ip::V4.smtp(last);
-    let spec = CheckSpec { target, kind, deadline: LIMIT, connect_timeout: patience };
+    let spec = CheckSpec { target, kind, deadline: LIMIT, connect_timeout: patience, via: None };
     farm.director.inside(|| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(checks::run(&spec))

@@ -84,7 +84,7 @@ async fn a_relay_that_is_open_by_mistake_has_a_name_of_its_own() {
 async fn a_message_that_is_refused_at_its_end_is_seen_by_sending_one() {
     let spec = || {
         let (from, to) = ("check@example.com".to_owned(), "void@example.com".to_owned());
-        SmtpSpec { data: Some(Box::new(DataSpec { from, to, timeout: LIMIT })), ..mail_tier() }
+        SmtpSpec { data: Some(Box::new(DataSpec { from, to, timeout: LIMIT, text: None })), ..mail_tier() }
     };
     let postfix = Postfix::start("data", SERVER);
     assert_eq!(ask(&postfix, spec()).await.verdict, Ok(()));

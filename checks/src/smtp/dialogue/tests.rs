@@ -245,7 +245,8 @@ fn a_mail_that_is_refused_is_a_failure_at_its_step() {
 
 #[test]
 fn a_message_is_sent_after_the_mail_that_is_not() {
-    let data = DataSpec { from: String::new(), to: "void@example.com".to_owned(), timeout: SECOND };
+    let data =
+        DataSpec { from: String::new(), to: "void@example.com".to_owned(), timeout: SECOND, text: None };
     let spec = SmtpSpec { data: Some(Box::new(data)), ..mail(Some("a@example.com"), None) };
     let start = ["220 x\r\n", "250 x\r\n", OK, OK, OK];
     let go = "354 go\r\n";
@@ -412,7 +413,7 @@ fn specs() -> impl Strategy<Value = SmtpSpec> {
             }),
             mail: mail
                 .map(|(from, accept, refuse)| Box::new(MailSpec { from, accept, refuse, timeout: SECOND })),
-            data: data.map(|(from, to)| Box::new(DataSpec { from, to, timeout: SECOND })),
+            data: data.map(|(from, to)| Box::new(DataSpec { from, to, timeout: SECOND, text: None })),
             ..SmtpSpec::default()
         })
 }

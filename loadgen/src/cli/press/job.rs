@@ -116,9 +116,16 @@ pub(super) fn job(
         timeout: time(&arguments.timeout)?,
         idle: time(&arguments.idle)?,
         drain: time(&arguments.drain)?,
+        tick: tick(&arguments.tick)?,
         identify,
     };
     Ok((job, rate))
+}
+
+fn tick(text: &str) -> Result<Duration, String> {
+    let tick = time(text)?;
+    let range = Duration::from_micros(10)..=Duration::from_millis(5);
+    if range.contains(&tick) { Ok(tick) } else { Err(format!("--tick {text}: it is 10us to 5ms")) }
 }
 
 type PaceOf = (Pace, usize, Option<String>, Option<Duration>);

@@ -86,7 +86,8 @@ fn every_step_can_be_written() {
         refuse: Some("e@f".into()),
         timeout: 3 * second,
     }));
-    let data = Some(Box::new(DataSpec { from: String::new(), to: "g@h".into(), timeout: 4 * second }));
+    let data =
+        Some(Box::new(DataSpec { from: String::new(), to: "g@h".into(), timeout: 4 * second, text: None }));
     let later = SmtpSpec { banner: None, banner_name: None, auth, ..base.clone() };
     assert_eq!(
         tiers("", &lines),
