@@ -3,6 +3,7 @@
 //! The first line of each file in `ldirectord/cases` says what comes of it. What the two do not do alike has a name there, a
 //! row in the documentation, and a test here that fails when the difference is gone.
 
+mod generated;
 mod native;
 mod original;
 mod servers;
@@ -146,6 +147,39 @@ fn what_import_writes_means_the_same() {
             "{}: {written} of {comments}\n{text}",
             case.name
         );
+    }
+}
+
+#[test]
+fn a_thousand_random_files_mean_the_same_when_they_are_imported() {
+    let folder = Folder::new("ld-random");
+    for seed in 0..1000 {
+        let path = folder.path().join("random.cf");
+        let text = generated::file(seed);
+        fs::write(&path, &text).unwrap();
+        let farm = Farm::load(&path).unwrap_or_else(|report| panic!("{seed}: {report}\n{text}"));
+        let native = folder.path().join("imported.toml");
+        fs::write(&native, smtp_director::config::load::import(&path).unwrap()).unwrap();
+        let imported = Farm::load(&native).unwrap_or_else(|report| panic!("{seed}: {report}"));
+        assert_eq!(imported.config, farm.config, "{seed}\n{text}");
+    }
+}
+
+/// Seeds that are run by the original each time; `LDIRECTORD_SEEDS=1000` runs more of them.
+const SEEDS: u64 = 20;
+
+#[test]
+#[ignore = "the original, from the package ldirectord: tests/run"]
+fn the_original_comes_to_the_same_table_by_random_files() {
+    let seeds = std::env::var("LDIRECTORD_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(SEEDS);
+    for seed in 0..seeds {
+        let folder = Folder::new("ld-seed");
+        let path = folder.path().join("random.cf");
+        let text = generated::file(seed);
+        fs::write(&path, &text).unwrap();
+        let theirs = Original::new(folder.path()).table(&path).unwrap();
+        let ours = Farm::load(&path).unwrap().table();
+        assert_eq!(theirs, ours, "{seed}\n{text}");
     }
 }
 
