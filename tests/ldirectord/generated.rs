@@ -22,16 +22,19 @@ pub(super) fn file(seed: u64) -> String {
     for name in ["checktimeout", "negotiatetimeout", "checkinterval", "emailalertfreq"] {
         line(&mut rng, 40, &|rng| format!("{name} = {}", rng.u8(1..60)));
     }
-    line(&mut rng, 30, &|rng| format!("fallback=127.0.0.200:{} masq", rng.u16(1..9999)));
-    line(&mut rng, 20, &|_| "fallback6=[::1]".to_owned());
+    // The original makes nonsense of a fallback for all below a mark.
+    let marks = rng.bool();
+    let odds = if marks { 0 } else { 30 };
+    line(&mut rng, odds, &|rng| format!("fallback=127.0.0.200:{} masq", rng.u16(1..9999)));
+    line(&mut rng, odds, &|_| "fallback6=[::1]".to_owned());
     line(&mut rng, 20, &|_| "emailalert=root@localhost".to_owned());
     for index in 0..rng.u8(1..=6) {
         let six = rng.u8(0..5) == 0;
         let port = rng.u16(1..60_000);
         let forward = |rng: &mut Rng| ["gate", "masq", "ipip"][rng.usize(0..3)];
         match (six, rng.u8(0..4)) {
-            (false, 0) => line(&mut rng, 100, &|_| format!("virtual={}", u32::from(index) + 7)),
-            (true, 0) => line(&mut rng, 100, &|_| format!("virtual6={}", u32::from(index) + 7)),
+            (false, 0) if marks => line(&mut rng, 100, &|_| format!("virtual={}", u32::from(index) + 7)),
+            (true, 0) if marks => line(&mut rng, 100, &|_| format!("virtual6={}", u32::from(index) + 7)),
             (false, _) => line(&mut rng, 100, &|_| format!("virtual = 192.0.2.{index}:{port}")),
             (true, _) => line(&mut rng, 100, &|_| format!("virtual6=[2001:db8::{index}]:{port}")),
         }
