@@ -3,6 +3,7 @@
 //! Owns the arguments and [`Exit`]. Each command is one file below. Refuses to end the process: `main.rs` does.
 //! Quiet success; errors on standard error; exit codes are those of `sysexits.h`.
 
+mod doctor;
 mod import;
 mod plan;
 mod probe;
@@ -121,6 +122,8 @@ enum Command {
     Probe(Box<probe::Arguments>),
     /// Show the farm as a running daemon sees it.
     Status(status::Arguments),
+    /// Say what is wrong with this machine as a director, why, and how to mend it. Exit 0: nothing, 1: advice, 2: wrong.
+    Doctor(doctor::Arguments),
     /// Balance three SMTP servers in this process for half a minute; one fails and comes back.
     Demo,
 }
@@ -145,6 +148,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> Result<(), Exit> {
         Command::Plan(file) => plan::plan(&read(&file.config)?),
         Command::Probe(arguments) => probe::probe(&arguments),
         Command::Status(arguments) => status::status(&arguments),
+        Command::Doctor(arguments) => doctor::doctor(&arguments),
         Command::Demo => crate::demo::demo().map_err(|error| Exit::new(Exit::OS, error)),
     }
 }

@@ -22,7 +22,7 @@ use crate::config::{Config, Diagnostic};
 use crate::dataplane::proxy::Proxy;
 use crate::director::{Director, Event, Inbox};
 use crate::prober::Prober;
-use crate::snapshot::{Snapshot, render};
+use crate::snapshot::{Detail, Snapshot, render};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// The play, from the first message on.
@@ -131,7 +131,7 @@ async fn show_changes(start: Instant, mut pictures: watch::Receiver<Arc<Snapshot
         let now: Vec<_> = reals.map(|real| (real.weight, real.state.clone())).collect();
         if now != shown {
             say!("{}", clock(start));
-            for line in render(&picture).lines().skip(1) {
+            for line in render(&picture, Detail::State).lines().skip(1) {
                 say!("         {line}");
             }
             shown = now;

@@ -16,21 +16,31 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, error, info, warn};
 
 use self::notices::Notices;
-use crate::config::{CheckPlan, Config, LogFormat, LogLevel, LogTarget, OnExit, VirtualConfig};
+use crate::arp::watch::Watch;
+use crate::arp::{Look, Targets};
+use crate::config::{
+    AgentPlan, CheckPlan, Config, LogFormat, LogLevel, LogTarget, OnExit, RealConfig, VirtualConfig,
+};
 use crate::dataplane::Dataplane;
 use crate::health;
 use crate::metrics as name;
 use crate::model::{Dump, Op, Table, Virtual, VirtualId};
+use crate::poller::{Hearing, Poller};
 use crate::prober::{Prober, Report};
 use crate::reconcile::{diff, takes_last_weight};
-use crate::snapshot::{Snapshot, picture};
+use crate::snapshot::{Snapshot, picture, vips};
 use crate::state::{Condition, State};
 use crate::vip::without_probes;
+use crate::weight::law::LawConfig;
 
 /// How soon the table is compared again while something drains or after an error.
 const SOON: Duration = Duration::from_secs(1);
 /// A picture younger than this is fresh enough for whoever asks.
 const FRESH: Duration = Duration::from_secs(1);
+/// Reports of queues that come within this time are weighed together.
+const GATHER: Duration = Duration::from_millis(250);
+/// Hearings that may wait; who says more waits too.
+const HEARINGS: usize = 256;
 /// How long sessions in this process may go on after a request to end.
 const CLOSE_LIMIT: Duration = Duration::from_secs(30);
 
@@ -41,6 +51,8 @@ pub enum Event {
     Reload(Result<Box<Config>, String>),
     /// Somebody wants a fresh picture and is told when it is published.
     Look(oneshot::Sender<()>),
+    /// Who else answers for the VIPs.
+    Answered(Look),
     /// End.
     Stop,
 }
@@ -60,6 +72,10 @@ pub struct Director<D> {
     state: State,
     dataplane: D,
     prober: Prober,
+    poller: Poller,
+    hearings: mpsc::Receiver<Hearing>,
+    /// When what was heard is weighed.
+    weigh_at: Option<Instant>,
     pictures: watch::Sender<Arc<Snapshot>>,
     /// What the dataplane had when it was last read, with the ops that succeeded since.
     actual: Dump,
@@ -76,6 +92,9 @@ pub struct Director<D> {
     notices: Notices,
     /// Whether the same changes failed twice in a row: then they are asked for at the pace of the resync.
     stubborn: bool,
+    /// Looks who else answers for the VIPs, and what it saw.
+    watch: Option<Watch>,
+    answered: Look,
     /// Whether the checks of a new configuration wait for its table.
     reloaded: bool,
     looked: Option<Instant>,
@@ -93,7 +112,11 @@ impl<D: Dataplane> Director<D> {
     /// A director that has not looked at anything yet; `prober` reports to the inbox given to [`Self::run`].
     pub fn new(config: Config, dataplane: D, prober: Prober, pictures: watch::Sender<Arc<Snapshot>>) -> Self {
         let config = if dataplane.name() == "proxy" { without_probes(config) } else { config };
+        let (hearing, hearings) = mpsc::channel(HEARINGS);
         Self {
+            poller: Poller::new(hearing),
+            hearings,
+            weigh_at: None,
             started_with: fixed(&config),
             settled: None,
             notices: Notices::default(),
@@ -105,6 +128,8 @@ impl<D: Dataplane> Director<D> {
             trouble: None,
             failing: BTreeSet::new(),
             stubborn: false,
+            watch: None,
+            answered: Look::new(),
             reloaded: false,
             last_sync: None,
             last_reload_ok: true,
@@ -112,6 +137,12 @@ impl<D: Dataplane> Director<D> {
             lookers: Vec::new(),
             stopping: false,
         }
+    }
+
+    /// Has this watch look who else answers for the VIPs.
+    #[must_use]
+    pub fn watching(self, watch: Watch) -> Self {
+        Self { watch: Some(watch), ..self }
     }
 
     /// Directs until it is told to stop, or until nobody can tell it anything any more.
@@ -122,14 +153,19 @@ impl<D: Dataplane> Director<D> {
         self.start_checks();
         while !self.stopping {
             let next_look = self.next_look();
+            let weigh_at = self.weigh_at.unwrap_or(next_look).min(next_look);
             let mut due = tokio::select! {
+                hearing = self.hearings.recv() => hearing.is_some_and(|hearing| self.hear(&hearing)),
                 report = inbox.reports.recv() => report.is_some_and(|report| self.learn(report)),
                 event = inbox.events.recv() => self.take(event.unwrap_or(Event::Stop)),
-                () = tokio::time::sleep_until(next_look.into()) => true,
+                () = tokio::time::sleep_until(weigh_at.into()) => self.weigh(next_look),
             };
             // What waits already is one comparison, not many.
             while let Ok(report) = inbox.reports.try_recv() {
                 due |= self.learn(report);
+            }
+            while let Ok(hearing) = self.hearings.try_recv() {
+                due |= self.hear(&hearing);
             }
             while let Ok(event) = inbox.events.try_recv() {
                 due |= self.take(event);
@@ -149,6 +185,35 @@ impl<D: Dataplane> Director<D> {
         self.leave(inbox).await;
     }
 
+    /// Weighs what was heard; true when that changes a weight, or when the table is due for a look anyway.
+    fn weigh(&mut self, next_look: Instant) -> bool {
+        let now = Instant::now();
+        self.weigh_at = None;
+        let changed = self.state.weigh(now, &self.actual);
+        // A law goes on while nothing is heard: it gives back, and forgets.
+        let pace =
+            self.state.config().virtuals.iter().filter_map(|v| v.law.as_ref()).map(LawConfig::pace).min();
+        self.weigh_at = pace.map(|pace| now + pace);
+        changed || next_look <= now
+    }
+
+    /// Takes in what was heard of a queue; true when the table may have to change at once.
+    fn hear(&mut self, hearing: &Hearing) -> bool {
+        let plan = Arc::clone(&hearing.plan);
+        let now = Instant::now();
+        let Some(known) = self.state.heard(&plan).cloned() else { return false };
+        let uses = |v: &VirtualConfig| v.reals.iter().any(|real| real.agent.as_ref() == Some(&*plan));
+        let of = names(&self.state, uses);
+        let its = |real: &RealConfig| real.agent.as_ref() == Some(&*plan);
+        let before = conditions(now, &self.state, its);
+        self.state.hear(&plan, hearing.heard.clone());
+        let after = conditions(now, &self.state, its);
+        notices::tell_agent(&of, (&known, hearing), &before, &after);
+        let soon = now + GATHER;
+        self.weigh_at = Some(self.weigh_at.map_or(soon, |at| at.min(soon)));
+        before.iter().zip(&after).any(|((_, before), (_, after))| before.standing != after.standing)
+    }
+
     fn next_look(&self) -> Instant {
         let resync = self.state.config().resync;
         let soon = self.state.is_draining() || (self.trouble.is_some() && !self.stubborn);
@@ -162,8 +227,16 @@ impl<D: Dataplane> Director<D> {
     }
 
     fn start_checks(&mut self) {
+        if let Some(watch) = &self.watch {
+            let targets = Targets::of(self.state.config());
+            self.answered.retain(|vip, _| targets.every.is_some() && targets.vips.contains(vip));
+            watch.sync(targets);
+        }
         let checks: Vec<CheckPlan> = self.state.checks().cloned().collect();
         self.prober.sync(checks);
+        let agents: Vec<AgentPlan> = self.state.agents().cloned().collect();
+        self.poller.sync(agents);
+        self.weigh_at = Some(Instant::now());
     }
 
     /// Takes a report in; true when the table may have to change.
@@ -175,16 +248,18 @@ impl<D: Dataplane> Director<D> {
         if !self.state.config().vip.is_laid(&plan, &self.actual.table) {
             return false; // its connection went to any server
         }
-        notices::tell_check(|| names(&self.state, &plan), known, &report);
+        notices::tell_check(|| names(&self.state, |v| checked(v, &plan)), known, &report);
         let Report { finding, transition, .. } = report;
         let matters = transition.is_some()
             || finding.state == health::State::Unknown
             || finding.unanswered_since.is_some() != known.unanswered_since.is_some()
             || self.state.awaits(&plan);
-        let before = transition.map(|_| conditions(&self.state, &plan));
+        let now = Instant::now();
+        let its = |real: &RealConfig| real.checks.contains(&plan);
+        let before = transition.map(|_| conditions(now, &self.state, its));
         self.state.absorb(&plan, finding);
         if let (Some(before), Some(transition)) = (before, transition) {
-            notices::tell_transition(&plan, transition, &before, &conditions(&self.state, &plan));
+            notices::tell_transition(&plan, transition, &before, &conditions(now, &self.state, its));
         }
         matters
     }
@@ -212,6 +287,11 @@ impl<D: Dataplane> Director<D> {
             Event::Look(looker) => {
                 self.lookers.push(looker);
                 self.looked.is_none_or(|looked| looked.elapsed() >= FRESH)
+            }
+            Event::Answered(look) => {
+                notices::tell_strangers(&self.answered, &look);
+                self.answered = look;
+                false
             }
             Event::Stop => {
                 self.stopping = true;
@@ -257,13 +337,14 @@ impl<D: Dataplane> Director<D> {
                 }
                 name::count_resync("error");
                 self.trouble = Some(text);
+                self.state.weigh(now, &self.actual);
                 self.publish(now);
                 return;
             }
         }
         let desired = self.state.desired(now, &self.actual);
         self.notices.tell_cut_off(&self.state);
-        self.notices.tell_held(now, &self.state);
+        self.notices.tell_held(&self.state);
         self.notices.tell_doubted(&self.state);
         if self.looked.is_none() {
             notices::tell_foreign(&self.state, &self.actual.table);
@@ -353,6 +434,7 @@ impl<D: Dataplane> Director<D> {
             last_reload_ok: self.last_reload_ok,
             all_known: self.state.knows_all(),
             cut_off: self.state.cut_off_since().is_some(),
+            vips: vips(&self.answered),
             canaries_silent: self.state.canaries_silent(),
             virtuals,
         }));
@@ -373,6 +455,7 @@ impl<D: Dataplane> Director<D> {
     /// The end: the table stays, or our part of it is removed, as configured.
     async fn leave(mut self, mut inbox: Inbox) {
         self.prober.sync(Vec::new());
+        self.poller.sync(Vec::new());
         match self.state.config().on_exit {
             OnExit::Keep => {
                 info!("ending; what the kernel has stays as it is");
@@ -389,14 +472,16 @@ impl<D: Dataplane> Director<D> {
             }
         }
         self.trouble = Some("the daemon is ending".to_owned());
-        self.publish(Instant::now());
+        let now = Instant::now();
+        self.state.weigh(now, &self.actual);
+        self.publish(now);
         // Asked a second time, it ends at once.
         let again = async {
             loop {
                 match inbox.events.recv().await {
                     Some(Event::Stop) => return,
                     Some(Event::Look(looker)) => drop(looker.send(())),
-                    Some(Event::Reload(_)) => {}
+                    Some(Event::Reload(_) | Event::Answered(_)) => {}
                     None => std::future::pending().await,
                 }
             }
@@ -408,19 +493,22 @@ impl<D: Dataplane> Director<D> {
     }
 }
 
-/// The names of the virtuals that a check is for.
-fn names(state: &State, plan: &CheckPlan) -> String {
-    let uses = |v: &&VirtualConfig| v.reals.iter().any(|real| real.checks.contains(plan));
-    let names = state.config().virtuals.iter().filter(uses).map(|v| v.name.as_str());
+/// The names of the virtuals of which this holds.
+fn names(state: &State, holds: impl Fn(&VirtualConfig) -> bool) -> String {
+    let names = state.config().virtuals.iter().filter(|v| holds(v)).map(|v| v.name.as_str());
     names.collect::<Vec<_>>().join(", ")
 }
 
-/// What is known of the server of a check, in each virtual that it is in.
-fn conditions(state: &State, plan: &CheckPlan) -> Vec<(String, Condition)> {
+fn checked(config: &VirtualConfig, plan: &CheckPlan) -> bool {
+    config.reals.iter().any(|real| real.checks.contains(plan))
+}
+
+/// What is known of the servers of which this holds, in each virtual that they are in.
+fn conditions(now: Instant, state: &State, holds: impl Fn(&RealConfig) -> bool) -> Vec<(String, Condition)> {
     let virtuals = state.config().virtuals.iter();
     let reals = virtuals.flat_map(|v| v.reals.iter().map(move |real| (v, real)));
-    let its = reals.filter(|(_, real)| real.checks.contains(plan));
-    its.map(|(v, real)| (v.name.clone(), state.condition(v, real))).collect()
+    let its = reals.filter(|(_, real)| holds(real));
+    its.map(|(v, real)| (v.name.clone(), state.condition(now, v, real))).collect()
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 //! file --parse, lower--> Config --+
 //!                                 +--> State --weigh--> desired Table --+
 //! CheckPlan --run--> Outcome --observe--> Finding --^                   +--diff--> Vec<Op> --apply--> dataplane
+//! AgentPlan --fetch--> Line --take--> Heard --------^                   |
 //!                                          actual Table <-----dump------+                    |
 //!                                                  ^------------- resync timer --------------+
 //! State + actual Table --> Snapshot --render--> /metrics, /status, the status command
@@ -21,6 +22,7 @@ pub mod model;
 
 pub mod cadence;
 pub mod health;
+pub mod heard;
 pub mod verdict;
 pub mod weight;
 
@@ -30,8 +32,11 @@ pub mod vip;
 
 pub mod dataplane;
 
+pub mod arp;
+
 pub mod canary;
 pub mod director;
+pub mod poller;
 pub mod prober;
 
 pub mod http;
@@ -40,3 +45,4 @@ pub mod metrics;
 pub mod snapshot;
 
 pub mod demo;
+pub mod doctor;

@@ -17,8 +17,8 @@ use metrics::{
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use metrics_util::MetricKindMask;
 
-use crate::config::CheckPlan;
-use crate::snapshot::Snapshot;
+use crate::config::{AgentPlan, CheckPlan};
+use crate::snapshot::{RealSnapshot, Snapshot};
 
 const IN_SYNC: &str = "smtp_director_in_sync";
 const TABLE_OPS: &str = "smtp_director_table_ops_total";
@@ -41,20 +41,30 @@ const CANARIES_SILENT: &str = "smtp_director_canaries_silent";
 const REAL_CANARY: &str = "smtp_director_real_canary_delay_seconds";
 const REAL_OVERDUE: &str = "smtp_director_real_canary_overdue_seconds";
 const CUT_OFF: &str = "smtp_director_cut_off";
+const VIP_STRANGERS: &str = "smtp_director_vip_strangers";
 const VIP_DOUBTED: &str = "smtp_director_vip_doubted";
 const REAL_WEIGHT: &str = "smtp_director_real_weight";
 const REAL_CONFIGURED: &str = "smtp_director_real_configured_weight";
 const REAL_ACTIVE: &str = "smtp_director_real_active_connections";
 const REAL_INACTIVE: &str = "smtp_director_real_inactive_connections";
+const QUEUE_MESSAGES: &str = "smtp_director_real_queue_messages";
+const QUEUE_OLDEST: &str = "smtp_director_real_queue_oldest_seconds";
+const QUEUE_WAIT: &str = "smtp_director_real_queue_wait_seconds";
+const QUEUE_RATE: &str = "smtp_director_real_queue_messages_per_second";
+const QUEUE_FREE: &str = "smtp_director_real_queue_free_bytes";
+const QUEUE_AGE: &str = "smtp_director_real_queue_report_age_seconds";
+const QUEUE_KNOWN: &str = "smtp_director_real_queue_known";
+const QUEUE_REPORTS: &str = "smtp_director_queue_reports_total";
 const REAL_CONNECTIONS: &str = "smtp_director_real_connections_total";
 
 /// Name, labels and help of every gauge.
-const GAUGES: [(&str, &str); 18] = [
+const GAUGES: [(&str, &str); 26] = [
     (INFO, "Always 1; labels: version, dataplane"),
     (IN_SYNC, "1 while the table is as it should be"),
     (LAST_SYNC, "When the table was last found or made as it should be"),
     (LAST_RELOAD_OK, "1 while the last reload of the configuration was accepted"),
     (CUT_OFF, "1 while no real server answers at all, so that nothing follows from it for any"),
+    (VIP_STRANGERS, "Hosts that answer for the VIP beside this one: clients reach them past it; labels: vip"),
     (
         VIP_DOUBTED,
         "1 while no real server answers through the VIP although all are well, so that nothing follows from it; labels: \
@@ -70,8 +80,21 @@ const GAUGES: [(&str, &str); 18] = [
     ),
     (
         REAL_FACTOR,
-        "The part of its weight that something leaves the server, 0 to 1; labels: virtual, real, cause (check, canary)",
+        "The part of its weight that something leaves the server, 0 to 1; labels: virtual, real, cause (check, canary, agent, queue, latency, slow_start)",
     ),
+    (
+        QUEUE_MESSAGES,
+        "Messages; labels: virtual, real, queue (incoming, active, deferred, hold, maildrop, corrupt)",
+    ),
+    (QUEUE_OLDEST, "Since the oldest message came; labels: virtual, real, queue (work, deferred)"),
+    (
+        QUEUE_WAIT,
+        "How long a message that comes now would wait, as its weight goes by; labels: virtual, real",
+    ),
+    (QUEUE_RATE, "Messages that leave for good each second; labels: virtual, real"),
+    (QUEUE_FREE, "Free space of the spool; labels: virtual, real"),
+    (QUEUE_AGE, "How old the last report of the queue is; labels: virtual, real"),
+    (QUEUE_KNOWN, "1 while the last answer of its agent was data, 0 while not; labels: virtual, real"),
     (REAL_BANNER, "How long the server takes to greet, smoothed; labels: virtual, real"),
     (REAL_NOT_AFTER, "When the certificate of the server ends; labels: virtual, real"),
     (CANARIES_SILENT, "1 while no canary of any server comes back, so that nothing follows from it for any"),
@@ -84,7 +107,7 @@ const GAUGES: [(&str, &str); 18] = [
 ];
 
 /// Name and help of every counter.
-const COUNTERS: [(&str, &str); 7] = [
+const COUNTERS: [(&str, &str); 8] = [
     (TABLE_OPS, "Changes of the table; labels: op, result (ok, error)"),
     (RESYNCS, "Comparisons of the table with what is wanted; labels: result (ok, error)"),
     (RELOADS, "Reloads of the configuration; labels: result (ok, error)"),
@@ -98,7 +121,11 @@ const COUNTERS: [(&str, &str); 7] = [
     ),
     (
         CANARY_STRANGERS,
-        "What came to the receiver of canaries and was none that is waited for; labels: reason (no_canary, forged, earlier_start, doubled, too_many)",
+        "What came to the receiver of canaries and was none that is waited for; labels: reason (no_canary, forged, earlier_start, doubled)",
+    ),
+    (
+        QUEUE_REPORTS,
+        "Answers of agents; labels: server, agent, result (ok, or why it was no data: local, refused, unreachable, timeout, reset, tls, failed, cut, too_long, garbage, absurd, version, stale, permission, no_spool, no_answer, slow, system)",
     ),
     (REAL_CONNECTIONS, "Connections scheduled; labels: virtual, real"),
 ];
@@ -165,6 +192,10 @@ impl Exporter {
         if let Some(seconds) = snapshot.last_sync {
             gauge!(LAST_SYNC).set(whole(i64::try_from(seconds).unwrap_or(i64::MAX)));
         }
+        for vip in &snapshot.vips {
+            let count = u32::try_from(vip.strangers.len()).unwrap_or(u32::MAX);
+            gauge!(VIP_STRANGERS, "vip" => vip.address.clone()).set(f64::from(count));
+        }
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let mut now = AHashMap::with_capacity(seen.len());
         for shown in &snapshot.virtuals {
@@ -172,11 +203,12 @@ impl Exporter {
             gauge!(VIP_DOUBTED, "virtual" => name.clone()).set(f64::from(u8::from(shown.vip_doubted)));
             for real in &shown.reals {
                 let labels = [("virtual", name.clone()), ("real", real.address.clone())];
-                if let Some(factor) = real.check_factor {
-                    gauge!(REAL_UP, &labels).set(if factor > 0.0 { 1.0 } else { 0.0 });
-                    let [of, at] = labels.clone();
-                    gauge!(REAL_FACTOR, &[of, at, ("cause", "check".to_owned())]).set(factor);
+                match real.state.as_str() {
+                    "up" | "degraded" => gauge!(REAL_UP, &labels).set(1.0),
+                    "down" => gauge!(REAL_UP, &labels).set(0.0),
+                    _ => {}
                 }
+                load(&labels, real);
                 if let Some(factor) = real.canary_factor {
                     let [of, at] = labels.clone();
                     gauge!(REAL_FACTOR, &[of, at, ("cause", "canary".to_owned())]).set(factor);
@@ -207,6 +239,56 @@ impl Exporter {
         *seen = now;
         drop(seen);
         self.handle.render()
+    }
+}
+
+/// The factors of a server and what its agent says.
+fn load(labels: &[(&'static str, String); 2], real: &RealSnapshot) {
+    let with = |key: &'static str, value: &str| {
+        let [of, at] = labels.clone();
+        [of, at, (key, value.to_owned())]
+    };
+    let factors = &real.factors;
+    for (cause, factor) in [
+        ("check", factors.check),
+        ("agent", factors.agent),
+        ("queue", factors.queue),
+        ("latency", factors.latency),
+        ("slow_start", factors.slow_start),
+    ] {
+        if let Some(factor) = factor {
+            gauge!(REAL_FACTOR, &with("cause", cause)).set(factor);
+        }
+    }
+    let Some(queue) = &real.queue else { return };
+    let count = |count: u64| whole(i64::try_from(count).unwrap_or(i64::MAX));
+    for (name, messages) in [
+        ("incoming", queue.incoming),
+        ("active", queue.active),
+        ("deferred", queue.deferred),
+        ("hold", queue.hold),
+        ("maildrop", queue.maildrop),
+        ("corrupt", queue.corrupt),
+    ] {
+        if let Some(messages) = messages {
+            gauge!(QUEUE_MESSAGES, &with("queue", name)).set(count(messages));
+        }
+    }
+    for (name, seconds) in [("work", queue.oldest_seconds), ("deferred", queue.oldest_deferred_seconds)] {
+        if let Some(seconds) = seconds {
+            gauge!(QUEUE_OLDEST, &with("queue", name)).set(count(seconds));
+        }
+    }
+    for (name, value) in [
+        (QUEUE_WAIT, queue.wait_seconds),
+        (QUEUE_RATE, queue.rate),
+        (QUEUE_FREE, queue.free_bytes.map(count)),
+        (QUEUE_AGE, queue.age_seconds),
+        (QUEUE_KNOWN, Some(if queue.no_data.is_none() { 1.0 } else { 0.0 })),
+    ] {
+        if let Some(value) = value {
+            gauge!(name, labels).set(value);
+        }
     }
 }
 
@@ -277,6 +359,12 @@ pub fn count_canary_stranger(reason: &'static str) {
 pub fn count_op(kind: &'static str, succeeded: bool) {
     let result = if succeeded { "ok" } else { "error" };
     counter!(TABLE_OPS, "op" => kind, "result" => result).increment(1);
+}
+
+/// Counts one answer of an agent; `result` is `ok`, or why it was no data.
+pub fn count_report(plan: &AgentPlan, result: &'static str) {
+    let (server, agent) = (plan.server.to_string(), plan.source.to_string());
+    counter!(QUEUE_REPORTS, "server" => server, "agent" => agent, "result" => result).increment(1);
 }
 
 /// Counts one reload; `result` is `ok` or `error`.

@@ -3,18 +3,24 @@
 //! Owns the JSON of `/status` (its field names are an interface) and the text table of the `status` command.
 //! Refuses to know where the picture goes. Cannot fail.
 
+mod queue;
+
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use crate::arp::{Look, Stranger};
 use crate::config::VirtualConfig;
 use crate::health;
+use crate::heard::Word;
 use crate::model::{Dump, Granularity, RealId, RealSettings, SchedulerFlags, VirtualId, VirtualSettings};
-use crate::state::{Condition, State};
+use crate::state::{Condition, Known, State};
 use crate::weight::Share;
+
+pub use self::queue::{Factors, QueueSnapshot};
 
 /// The whole farm at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -35,10 +41,31 @@ pub struct Snapshot {
     pub all_known: bool,
     /// Whether no server at all answers, so that nothing follows from it for any.
     pub cut_off: bool,
+    /// The VIPs that are on this machine, and who else answers for them; empty where nobody looks.
+    #[serde(default)]
+    pub vips: Vec<VipSnapshot>,
     /// Whether no canary at all comes back, so that nothing follows from it for any server.
     pub canaries_silent: bool,
     /// Every virtual of the configuration, then those that still drain.
     pub virtuals: Vec<VirtualSnapshot>,
+}
+
+/// A VIP on this machine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VipSnapshot {
+    /// The address.
+    pub address: String,
+    /// Who else answers for it.
+    pub strangers: Vec<StrangerSnapshot>,
+}
+
+/// Somebody who answers for a VIP and should not.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StrangerSnapshot {
+    /// The address of its network card.
+    pub mac: String,
+    /// The real server that has this card, if one has.
+    pub real: Option<String>,
 }
 
 /// One virtual.
@@ -120,6 +147,15 @@ pub struct RealSnapshot {
     pub canary_ms: Option<f64>,
     /// For how long a canary has been under way that should be back.
     pub canary_overdue_seconds: Option<u64>,
+    /// How the weight came about, in a line.
+    #[serde(default)]
+    pub why: String,
+    /// What each cause leaves of the weight.
+    #[serde(default)]
+    pub factors: Factors,
+    /// What its agent says of its queue; `None` where no agent is asked.
+    #[serde(default)]
+    pub queue: Option<QueueSnapshot>,
 }
 
 /// Pictures the farm: what is wanted and known, over what the table has.
@@ -130,19 +166,35 @@ pub fn picture(now: Instant, state: &State, actual: &Dump) -> Vec<VirtualSnapsho
     configured.chain(retired.map(|id| retired_picture(now, state, id, actual))).collect()
 }
 
+/// Pictures who else answers for the VIPs.
+#[must_use]
+pub fn vips(answered: &Look) -> Vec<VipSnapshot> {
+    let shown = |stranger: &Stranger| StrangerSnapshot {
+        mac: stranger.mac.to_string(),
+        real: stranger.server.map(|server| server.to_string()),
+    };
+    let vip = |(vip, found): (&IpAddr, &BTreeSet<Stranger>)| VipSnapshot {
+        address: vip.to_string(),
+        strangers: found.iter().map(shown).collect(),
+    };
+    answered.iter().map(vip).collect()
+}
+
 fn virtual_picture(now: Instant, state: &State, config: &VirtualConfig, actual: &Dump) -> VirtualSnapshot {
     let mut reals: Vec<_> = config
         .reals
         .iter()
-        .zip(state.known(now, config))
-        .map(|(real, (share, condition))| {
+        .zip(state.known(&config.id))
+        .map(|(real, known)| {
             let mut shown = real_picture(&config.id, real.id, Role::Real, &real.settings, actual);
-            shown.held = matches!(share, Share::Held(_));
-            if real.checks.is_empty() {
+            shown.held = matches!(known.share, Share::Held(_));
+            if real.checks.is_empty() && known.condition.agent == Word::Serves {
                 shown.state = "unchecked".to_owned();
             } else {
-                describe(&mut shown, now, condition);
+                describe(&mut shown, now, &known.condition);
             }
+            let heard = real.agent.as_ref().and_then(|plan| state.heard(plan));
+            queue::describe(&mut shown, now, (known, heard));
             shown
         })
         .collect();
@@ -252,13 +304,16 @@ fn real_picture(
         canary_factor: None,
         canary_ms: None,
         canary_overdue_seconds: None,
+        why: String::new(),
+        factors: Factors::default(),
+        queue: None,
     }
 }
 
-fn describe(shown: &mut RealSnapshot, now: Instant, condition: Condition) {
+fn describe(shown: &mut RealSnapshot, now: Instant, condition: &Condition) {
     let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
     condition.state.name().clone_into(&mut shown.state);
-    shown.check_factor = factor(condition.state);
+    shown.check_factor = factor(condition.checked);
     if let Some(way) = condition.canary {
         shown.canary_factor = factor(way.state);
         shown.canary_ms = way.delay.map(milliseconds);
@@ -269,11 +324,11 @@ fn describe(shown: &mut RealSnapshot, now: Instant, condition: Condition) {
     shown.check_ms = Some(condition.took).filter(|took| !took.is_zero()).map(milliseconds);
     shown.banner_ms = condition.banner.map(milliseconds);
     shown.certificate_not_after = condition.not_after;
-    if let Some(failure) = condition.failure {
+    if let Some(failure) = &condition.failure {
         shown.reason = Some(failure.reason.to_string());
         shown.stage = Some(failure.stage.to_string());
         shown.code = failure.code;
-        shown.text = Some(failure.text).filter(|text| !text.is_empty());
+        shown.text = Some(failure.text.clone()).filter(|text| !text.is_empty());
     }
 }
 
@@ -287,9 +342,18 @@ fn factor(state: health::State) -> Option<f64> {
     }
 }
 
+/// How much of the picture is rendered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detail {
+    /// A line a server.
+    State,
+    /// A second one, that says how its weight came about.
+    Why,
+}
+
 /// The farm as text, laid out like `ipvsadm -L -n`, with state and reason beside each real server.
 #[must_use]
-pub fn render(snapshot: &Snapshot) -> String {
+pub fn render(snapshot: &Snapshot, detail: Detail) -> String {
     let mut out = String::new();
     let sync = match (&snapshot.trouble, snapshot.in_sync) {
         (Some(trouble), _) => format!("NOT in sync: {trouble}"),
@@ -307,6 +371,16 @@ pub fn render(snapshot: &Snapshot) -> String {
     }
     if snapshot.cut_off {
         let _ = writeln!(out, "NO real server answers: whoever was up until then keeps its weight");
+    }
+    for (vip, stranger) in
+        snapshot.vips.iter().flat_map(|vip| vip.strangers.iter().map(move |one| (vip, one)))
+    {
+        let who = stranger.real.as_deref().unwrap_or("another host");
+        let _ = writeln!(
+            out,
+            "{who} ({}) ANSWERS for the VIP {}: clients pass by this director",
+            stranger.mac, vip.address
+        );
     }
     if snapshot.canaries_silent {
         let _ = writeln!(
@@ -339,6 +413,9 @@ pub fn render(snapshot: &Snapshot) -> String {
                 real.inactive,
                 state_text(real)
             );
+            if detail == Detail::Why && !real.why.is_empty() {
+                let _ = writeln!(out, "     {}", real.why);
+            }
         }
     }
     out
@@ -347,6 +424,7 @@ pub fn render(snapshot: &Snapshot) -> String {
 fn state_text(real: &RealSnapshot) -> String {
     let mut text = match real.role {
         Role::Real if real.held => format!("{}, held", real.state),
+        Role::Real if real.factors.drained => format!("{}, drained", real.state),
         Role::Real => real.state.clone(),
         Role::Fallback => "fallback".to_owned(),
         Role::Leaving => "leaving".to_owned(),

@@ -9,6 +9,7 @@
 
 mod doubt;
 mod silence;
+mod weighing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -17,10 +18,13 @@ use checks::{Failure, Outcome, Reason, Stage};
 
 use self::doubt::Doubt;
 use self::silence::CutOff;
-use crate::config::{CheckPlan, Config, RealConfig, Tier, VirtualConfig};
+pub use self::weighing::Known;
+use self::weighing::Scales;
+use crate::config::{AgentPlan, CheckPlan, Config, RealConfig, Tier, VirtualConfig};
 use crate::health;
+use crate::heard::{Heard, Word};
 use crate::model::{Dump, RealId, RealSettings, Table, Virtual, VirtualId, Weight};
-use crate::weight::{Member, Share, Standing, weigh};
+use crate::weight::{Share, Standing};
 
 /// What the last outcomes of a check came to.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -96,6 +100,10 @@ impl Finding {
 pub struct Condition {
     /// The worst that is known.
     pub state: health::State,
+    /// The worst that its checks know.
+    pub checked: health::State,
+    /// What its agent says.
+    pub agent: Word,
     /// Since when.
     pub since: Option<Instant>,
     /// Why, or what is wrong although it is up.
@@ -128,6 +136,9 @@ pub struct Way {
 pub struct State {
     config: Config,
     findings: BTreeMap<CheckPlan, Finding>,
+    heard: BTreeMap<AgentPlan, Heard>,
+    /// How the servers of each virtual were weighed last.
+    scales: BTreeMap<VirtualId, Scales>,
     /// Destinations in the table that are not wanted, and since when.
     leaving: BTreeMap<(VirtualId, RealId), Instant>,
     /// Virtuals that an earlier configuration had and that still drain.
@@ -154,6 +165,9 @@ const SETTLE: Duration = Duration::from_secs(3);
 /// `postscreen_greet_wait` is 6 s, or 2 s under stress.
 const POSTSCREEN: Duration = Duration::from_millis(1_900);
 
+/// How far what the checks of a virtual find is believed.
+type Trust = (Option<CutOff>, Doubt);
+
 impl State {
     /// Nothing is known yet.
     #[must_use]
@@ -161,6 +175,8 @@ impl State {
         let mut state = Self {
             config,
             findings: BTreeMap::new(),
+            heard: BTreeMap::new(),
+            scales: BTreeMap::new(),
             leaving: BTreeMap::new(),
             retired: BTreeMap::new(),
             excused: BTreeSet::new(),
@@ -168,6 +184,7 @@ impl State {
             stale: BTreeSet::new(),
         };
         state.findings = state.fresh_findings();
+        state.heard = state.fresh_heard();
         state
     }
 
@@ -211,24 +228,57 @@ impl State {
         self.retired.keys()
     }
 
-    /// The real servers of a virtual that are down and keep their weight by the floor.
+    /// Every agent that is wanted, each once.
+    pub fn agents(&self) -> impl Iterator<Item = &AgentPlan> {
+        self.heard.keys()
+    }
+
+    /// What is known by an agent that is wanted.
     #[must_use]
-    pub fn held(&self, now: Instant, config: &VirtualConfig) -> BTreeSet<RealId> {
-        let known = self.known(now, config);
-        let by_floor = |(share, condition): &(Share, Condition)| {
-            matches!(share, Share::Held(_)) && condition.standing != Standing::Cut
-        };
-        let held = config.reals.iter().zip(known).filter(|(_, known)| by_floor(known));
-        held.map(|(real, _)| real.id).collect()
+    pub fn heard(&self, plan: &AgentPlan) -> Option<&Heard> {
+        self.heard.get(plan)
+    }
+
+    /// Takes over what is known by an agent; of one that is not wanted any more it is dropped.
+    pub fn hear(&mut self, plan: &AgentPlan, heard: Heard) {
+        if let Some(known) = self.heard.get_mut(plan) {
+            *known = heard;
+        }
     }
 
     /// All that is known of a real server.
     #[must_use]
-    pub fn condition(&self, config: &VirtualConfig, real: &RealConfig) -> Condition {
-        self.condition_in(real, self.cut_off(), self.doubt(config))
+    pub fn condition(&self, now: Instant, config: &VirtualConfig, real: &RealConfig) -> Condition {
+        self.condition_in(now, real, (self.cut_off(), self.doubt(config)))
     }
 
-    fn condition_in(&self, real: &RealConfig, cut_off: Option<CutOff>, doubt: Doubt) -> Condition {
+    fn condition_in(&self, now: Instant, real: &RealConfig, trust: Trust) -> Condition {
+        let condition = self.checked(real, trust);
+        let heard = real.agent.as_ref().and_then(|plan| Some((self.heard.get(plan)?, plan.interval)));
+        let Some((heard, interval)) = heard else { return condition };
+        let agent = heard.word(now, interval);
+        match (agent, condition.standing) {
+            (Word::Down(since), Standing::Up | Standing::Degraded(_)) => {
+                let text = heard.complaint().to_owned();
+                let failure = Failure { stage: Stage::Agent, reason: Reason::Failed, code: None, text };
+                Condition {
+                    state: health::State::Down,
+                    agent,
+                    since: Some(since),
+                    failure: Some(failure),
+                    standing: Standing::Sick(since),
+                    ..condition
+                }
+            }
+            (Word::Drained(_), Standing::Up | Standing::Degraded(_) | Standing::Sick(_)) => {
+                Condition { agent, standing: Standing::Drained, ..condition }
+            }
+            _ => Condition { agent, ..condition },
+        }
+    }
+
+    /// What is known by the checks of a server.
+    fn checked(&self, real: &RealConfig, (cut_off, doubt): Trust) -> Condition {
         let known: Vec<(&CheckPlan, &Finding)> =
             real.checks.iter().filter_map(|plan| self.findings.get_key_value(plan)).collect();
         let doubted: Vec<_> = known.iter().filter(|(plan, finding)| doubt.covers(plan, finding)).collect();
@@ -263,8 +313,11 @@ impl State {
             (worst, standing)
         };
         let complaint = || findings().find_map(|finding| finding.failure.clone());
+        let state = leading.map_or(health::State::Up, |finding| finding.state);
         Condition {
-            state: leading.map_or(health::State::Up, |finding| finding.state),
+            state,
+            checked: state,
+            agent: Word::Serves,
             since: leading.and_then(|finding| finding.since),
             failure: leading.and_then(|finding| finding.failure.clone()).or_else(complaint).or(doubted),
             took: findings().next().map_or(Duration::ZERO, |finding| finding.took),
@@ -277,24 +330,6 @@ impl State {
             }),
             standing,
         }
-    }
-
-    /// What is known of each real server of a virtual and what it should have, in their order.
-    #[must_use]
-    pub fn known(&self, now: Instant, config: &VirtualConfig) -> Vec<(Share, Condition)> {
-        let (cut_off, doubt) = (self.cut_off(), self.doubt(config));
-        let condition = |real| self.condition_in(real, cut_off, doubt);
-        let conditions: Vec<_> = config.reals.iter().map(condition).collect();
-        let member = |(real, condition): (&RealConfig, &Condition)| {
-            let standing = match condition.standing {
-                // No floor: every reason is a hard one.
-                Standing::Sick(_) if config.floor.is_none() => Standing::Gone,
-                standing => standing,
-            };
-            Member { base: real.settings.weight, standing }
-        };
-        let members: Vec<_> = config.reals.iter().zip(&conditions).map(member).collect();
-        weigh(now, config.floor.unwrap_or(0), &members).into_iter().zip(conditions).collect()
     }
 
     /// Since when a destination waits for its connections to end.
@@ -336,6 +371,13 @@ impl State {
             }
         }
         self.findings = fresh;
+        let mut fresh = self.fresh_heard();
+        for (plan, heard) in std::mem::take(&mut self.heard) {
+            if let Some(slot) = fresh.get_mut(&plan) {
+                *slot = heard;
+            }
+        }
+        self.heard = fresh;
         self.retired.extend(old.virtuals.iter().map(|v| (v.id, Retired { drain: v.drain, missed: 0 })));
         for kept in &self.config.virtuals {
             self.retired.remove(&kept.id);
@@ -347,15 +389,18 @@ impl State {
         reals.flat_map(|real| &real.checks).map(|plan| (plan.clone(), Finding::default())).collect()
     }
 
+    fn fresh_heard(&self) -> BTreeMap<AgentPlan, Heard> {
+        let reals = self.config.virtuals.iter().flat_map(|v| &v.reals);
+        reals.filter_map(|real| real.agent.clone()).map(|plan| (plan, Heard::default())).collect()
+    }
+
     /// The table that should be, given the one that is. Remembers what has begun to leave.
     pub fn desired(&mut self, now: Instant, actual: &Dump) -> Table {
-        self.excuse(now);
+        self.weigh(now, actual);
         self.retired.retain(|id, retired| {
             retired.missed = if actual.table.virtuals.contains_key(id) { 0 } else { retired.missed + 1 };
             retired.missed < 2
         });
-        let known: Vec<_> = self.config.virtuals.iter().map(|config| self.known(now, config)).collect();
-        let mut known = known.into_iter();
         let mut was_leaving = std::mem::take(&mut self.leaving);
         let mut leave = |id: &VirtualId, drain: Duration, want: &mut Virtual| {
             let Some(have) = actual.table.virtuals.get(id) else { return };
@@ -385,7 +430,7 @@ impl State {
             }
         }
         for config in &self.config.virtuals {
-            let known = known.next().unwrap_or_default();
+            let known = self.scales.get(&config.id).map_or(&[][..], Scales::known);
             let mut want = wanted(config, known, actual.table.virtuals.get(&config.id));
             leave(&config.id, config.drain, &mut want);
             table.virtuals.insert(config.id, want);
@@ -404,16 +449,17 @@ fn is_open(plan: &CheckPlan, finding: &Finding) -> bool {
     finding.state == health::State::Unknown && !nobodys
 }
 
-/// One virtual as it should be, without what is leaving. `known` has a share and a condition for each real server.
-fn wanted(config: &VirtualConfig, known: Vec<(Share, Condition)>, have: Option<&Virtual>) -> Virtual {
+/// One virtual as it should be, without what is leaving. `known` has what is known of each real server.
+fn wanted(config: &VirtualConfig, known: &[Known], have: Option<&Virtual>) -> Virtual {
     let table = |real: &RealId| have.and_then(|have| have.reals.get(real));
     let mut want = Virtual::new(config.settings.clone());
     let mut all_asked = true;
-    for (real, (share, condition)) in config.reals.iter().zip(known) {
+    for (real, Known { share, condition, .. }) in config.reals.iter().zip(known) {
         // Where the director itself cannot ask, no answer will come while that lasts.
-        let cannot_ask = condition.failure.is_some_and(|failure| failure.reason == Reason::Local);
+        let local = |failure: &Failure| failure.reason == Reason::Local;
+        let cannot_ask = condition.failure.as_ref().is_some_and(local);
         all_asked &= condition.state != health::State::Unknown || cannot_ask;
-        let weight = match share {
+        let weight = match *share {
             Share::Weight(Weight::ZERO)
                 if !config.quiescent && (real.off || condition.state == health::State::Down) =>
             {

@@ -17,6 +17,8 @@ pub mod signal;
 
 use std::time::{Duration, Instant};
 
+use self::curve::Percent;
+use self::parts::Check;
 use crate::model::Weight;
 use crate::verdict::Factor;
 
@@ -43,6 +45,8 @@ pub enum Standing {
     Degraded(Factor),
     /// It is down for a soft reason, since then.
     Sick(Instant),
+    /// Its administrator wants no new session there.
+    Drained,
     /// It cannot be connected to.
     Gone,
     /// It cannot be connected to, and neither can any other server: it was well before.
@@ -63,8 +67,21 @@ pub enum Share {
     Keep,
     /// This weight.
     Weight(Weight),
-    /// This weight, although it is down.
+    /// This weight, although it is down, or drained.
     Held(Weight),
+}
+
+impl Share {
+    /// What this leaves of a weight that is not 0 by itself, given where it comes from.
+    #[must_use]
+    pub fn check(self, standing: Standing) -> Check {
+        match (self, standing) {
+            (Self::Keep, _) => Check::Unknown,
+            (Self::Held(_), _) | (Self::Weight(_), Standing::Up) => Check::Part(Percent::ALL),
+            (Self::Weight(_), Standing::Degraded(factor)) => Check::Part(Percent::nearest(factor.ratio())),
+            (Self::Weight(_), _) => Check::Out,
+        }
+    }
 }
 
 /// The shares of the servers of one virtual, in their order. `floor` is the percentage of the base weight that soft
@@ -72,23 +89,31 @@ pub enum Share {
 #[must_use]
 pub fn weigh(now: Instant, floor: u8, members: &[Member]) -> Vec<Share> {
     let out = taken_out(now, floor, members);
+    let anybody_well = anybody_well(members);
     let share = |(index, member): (usize, &Member)| match member.standing {
         Standing::Unknown => Share::Keep,
         Standing::Up => Share::Weight(member.base),
         Standing::Degraded(factor) => Share::Weight(Weight(factor.of(member.base.0))),
         Standing::Sick(_) if !out.contains(&index) => Share::Held(member.base),
         Standing::Cut => Share::Held(member.base),
-        Standing::Sick(_) | Standing::Gone => Share::Weight(Weight::ZERO),
+        // What is wanted is done, but for a farm in which it would leave nobody.
+        Standing::Drained if !anybody_well => Share::Held(member.base),
+        Standing::Sick(_) | Standing::Drained | Standing::Gone => Share::Weight(Weight::ZERO),
     };
     members.iter().enumerate().map(share).collect()
+}
+
+fn anybody_well(members: &[Member]) -> bool {
+    members.iter().any(|m| m.standing.serves() && m.base.takes_connections())
 }
 
 /// Who is taken out for a soft reason, by position: first down, first out, as far as the floor allows.
 fn taken_out(now: Instant, floor: u8, members: &[Member]) -> Vec<usize> {
     let base = |member: &Member| u64::from(member.base.0);
     let total: u64 = members.iter().map(base).sum();
-    let mut serving: u64 = members.iter().filter(|m| m.standing != Standing::Gone).map(base).sum();
-    let anybody_well = members.iter().any(|m| m.standing.serves() && m.base.takes_connections());
+    let stays = |member: &&Member| !matches!(member.standing, Standing::Gone | Standing::Drained);
+    let mut serving: u64 = members.iter().filter(stays).map(base).sum();
+    let anybody_well = anybody_well(members);
     let sick = |(index, member): (usize, &Member)| match member.standing {
         Standing::Sick(since) => Some((since, index, base(member))),
         _ => None,
@@ -115,7 +140,7 @@ mod tests {
     use super::*;
 
     /// Letters: `U` up, `d` degraded to a half, `?` unknown, `D` cannot be connected to, `c` likewise because nobody can,
-    /// `s` down for a soft reason since its position in the text times the pause. The answer: the weight, `k` for keep,
+    /// `m` drained, `s` down for a soft reason since its position in the text times the pause. The answer: the weight, `k` for keep,
     /// `h` for held.
     fn shares(states: &str, bases: &[u32], at: u32) -> String {
         shares_above(50, states, bases, at)
@@ -135,6 +160,7 @@ mod tests {
                     '?' => Standing::Unknown,
                     's' => Standing::Sick(start + PAUSE * softs),
                     'c' => Standing::Cut,
+                    'm' => Standing::Drained,
                     _ => Standing::Gone,
                 };
                 softs += u32::from(letter == 's');
@@ -168,6 +194,10 @@ mod tests {
             ("sDU", 9, "h 0 1"),       // what is gone counts against the floor
             ("sUUU?", 0, "0 1 1 1 k"), // unknown is not down
             ("sd", 0, "0 1"),          // degraded serves
+            ("mU", 0, "0 1"),          // the administrator's will
+            ("mmU", 0, "0 0 1"),       // whatever the floor
+            ("mm", 0, "h h"),          // but never nobody
+            ("msU", 0, "0 h 1"),       // who is drained counts against the floor
             ("ssUUUUUU", 0, "0 h 1 1 1 1 1 1"), // one at a time
             ("ssUUUUUU", 1, "0 0 1 1 1 1 1 1"),
         ] {
@@ -189,7 +219,7 @@ mod tests {
     proptest! {
         #[test]
         fn soft_reasons_never_take_the_farm_below_the_floor(
-            servers in proptest::collection::vec(("[Ud?Dsc]", 0u32..5), 1..8), floor in 0u8..=100, at in 0u32..20,
+            servers in proptest::collection::vec(("[Ud?Dscm]", 0u32..5), 1..8), floor in 0u8..=100, at in 0u32..20,
         ) {
             let states: String = servers.iter().map(|(state, _)| state.as_str()).collect();
             let bases: Vec<_> = servers.iter().map(|(_, base)| *base).collect();

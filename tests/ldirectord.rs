@@ -165,24 +165,6 @@ fn a_thousand_random_files_mean_the_same_when_they_are_imported() {
     }
 }
 
-/// Seeds that are run by the original each time; `LDIRECTORD_SEEDS=1000` runs more of them.
-const SEEDS: u64 = 20;
-
-#[test]
-#[ignore = "the original, from the package ldirectord: tests/run"]
-fn the_original_comes_to_the_same_table_by_random_files() {
-    let seeds = std::env::var("LDIRECTORD_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(SEEDS);
-    for seed in 0..seeds {
-        let folder = Folder::new("ld-seed");
-        let path = folder.path().join("random.cf");
-        let text = generated::file(seed);
-        fs::write(&path, &text).unwrap();
-        let theirs = Original::new(folder.path()).table(&path).unwrap();
-        let ours = Farm::load(&path).unwrap().table();
-        assert_eq!(theirs, ours, "{seed}\n{text}");
-    }
-}
-
 #[test]
 fn every_difference_is_documented_and_every_one_that_is_documented_has_a_case() {
     let page =

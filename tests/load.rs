@@ -7,6 +7,7 @@
     reason = "also in the functions that the tests share; waits end"
 )]
 
+mod program;
 mod servers;
 
 use std::io::{Read as _, Write as _};
@@ -92,6 +93,7 @@ fn what_the_generator_says_was_accepted_is_what_the_sink_took() {
 
 #[test]
 fn every_fault_shows_under_its_phase_and_class() {
+    let tls = Secret(loadgen::tls::made_server("mx1.example.com").unwrap());
     for (rule, flags, phase, class) in [
         ("banner:421", "", "banner", "tempfail"),
         ("banner:reject=554 5.7.1 Go away", "", "banner", "permfail"),
@@ -118,8 +120,27 @@ fn every_fault_shows_under_its_phase_and_class() {
         ("body:drop", "", "body", "closed"),
         ("body:half", "--bdat required", "body", "closed"),
         ("body:silence", "", "body", "timeout"),
+        ("body:dribble=50ms", "", "body", "timeout"),
+        ("body:garbage", "", "body", "protocol"),
+        ("starttls:reject=454 4.7.0 Not now", "--starttls required", "starttls", "tempfail"),
+        ("starttls:drop", "--starttls required", "starttls", "closed"),
+        ("starttls:garbage", "--starttls required", "starttls", "protocol"),
+        ("starttls:silence", "--starttls required", "starttls", "timeout"),
+        ("mail:reset", "--starttls required", "mail", "reset"),
+        ("auth:421", "AUTH", "auth", "tempfail"),
+        ("auth:half", "AUTH", "auth", "closed"),
+        ("ehlo:silence", "", "ehlo", "timeout"),
+        ("ehlo:garbage", "", "ehlo", "protocol"),
+        ("mail:half", "", "mail", "closed"),
+        ("rcpt:silence", "", "rcpt", "timeout"),
+        ("data:half", "--pipeline off", "data", "closed"),
+        ("data:silence", "--pipeline off", "data", "timeout"),
     ] {
-        let sink = sink(|config| config.rules = vec![Rule::parse(rule).unwrap()]);
+        let sink = sink(|config| {
+            config.rules = vec![Rule::parse(rule).unwrap()];
+            config.abilities.starttls = true;
+            config.tls = Some(tls.clone());
+        });
         let folder = Folder::new(&format!("load-fault-{}", rule.replace([':', '=', ' '], "-")));
         let users = folder.file("anna:secret\n");
         std::fs::set_permissions(&users, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
@@ -438,8 +459,24 @@ fn what_contradicts_itself_is_named_before_anything_is_started() {
         ("smtp smtp://127.0.0.1 --sessions 1 --fail-if p99>5", "needs a unit"),
         ("smtp smtp://127.0.0.1 lmtp://127.0.0.1 --sessions 1", "do not mix"),
         ("smtp smtp://127.0.0.1 --sessions 1 --worker 4/3", "--worker 4/3"),
-        ("smtp smtp://127.0.0.1 --sessions 1 --auth-file /etc/passwd", "chmod o="),
+        ("smtp smtp://127.0.0.1 --sessions 1 --auth-without-tls --auth-file /etc/passwd", "chmod o="),
         ("smtp smtp://127.0.0.1 --sessions 1 --trace-listen 192.0.2.1:1", "--trace-listen"),
+        ("smtp smtp://127.0.0.1 --rate 1/s --think 1s", "cannot be used with"),
+        ("smtp smtp://127.0.0.1 --sessions 1 --max-sessions 5", "cannot be used with"),
+        ("smtp smtp://127.0.0.1 --sessions 1 --size 5k --corpus eml:/etc", "cannot be used with"),
+        ("http http://127.0.0.1 --sessions 1 --bdat auto", "--bdat is of SMTP"),
+        ("smtp smtp://127.0.0.1 --sessions 1 --checksum", "--checksum is of HTTP"),
+        ("smtp smtp://127.0.0.1 --sessions 1 --hello helo --smtputf8", "needs EHLO"),
+        ("smtp smtps://127.0.0.1 --sessions 1 --starttls required", "TLS from the first byte"),
+        ("smtp smtp://127.0.0.1 --sessions 1 --tls-resume", "needs TLS"),
+        ("smtp smtp://127.0.0.1 --sessions 1 --drop-after auth", "needs --auth-file"),
+        ("smtp smtp://127.0.0.1 --sessions 1 --connect-only --trace-listen 127.0.0.1:0", "none are sent"),
+        ("http http://127.0.0.1 --sessions 1 --expect a=1", "--server-from header:NAME"),
+        ("smtp smtp://127.0.0.1 --sessions 1 --duration 0s", "no load"),
+        ("smtp smtp://127.0.0.1 --sessions 1 --messages 0", "no load"),
+        ("smtp smtp://127.0.0.1 --sessions 1 --recipients x", "--recipients"),
+        ("smtp smtp://127.0.0.1 --sessions 1 --idle x", "--idle"),
+        ("smtp smtp://127.0.0.1 --sessions 1 --progress x", "--progress x"),
     ] {
         let words: Vec<&str> = words.split(' ').collect();
         let exit = rehearse(&words).unwrap_err();

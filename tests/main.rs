@@ -1,5 +1,6 @@
 //! All that opens a socket or runs a binary. One target, so that it links once.
 
+mod agents;
 mod canary;
 mod checks;
 mod config;

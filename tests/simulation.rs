@@ -14,6 +14,7 @@ use fastrand::Rng;
 use smtp_director::model::Weight;
 use smtp_director::weight::curve::{Band, COARSE, Percent};
 use smtp_director::weight::law::{Input, Law, LawConfig, Steps};
+use smtp_director::weight::parts::Check;
 use smtp_director::weight::signal::Queue;
 
 use farm::{Course, FROM, Report, Scenario, Seen, Spread, TO, Weigher, in_fault, run, spread_of};
@@ -76,7 +77,7 @@ fn a_server_that_delivers_nothing_is_left_with_the_least_within_a_minute() {
         assert!(others_kept(&course, 1, 100), "seed {seed}");
         // A static share is 30 a second for half an hour, 54,000.
         assert!(course.deepest(0) < 54_000.0 / 30.0, "seed {seed}: {:.0} stranded", course.deepest(0));
-        let why = law.said[0].why(Weight(100), Weight(1));
+        let why = law.said[0].why((Weight(100), Weight(1)), "");
         assert!(why.starts_with("1 of 100: queue 1% (") && why.contains("nothing leaves since"), "{why}");
     }
 }
@@ -234,7 +235,8 @@ fn an_absurd_report_is_no_report() {
             let input = |index: usize, queue: Queue| Input {
                 id: real(index),
                 base: Weight(100),
-                check: Some(Percent::ALL),
+                check: Check::Part(Percent::ALL),
+                agent: None,
                 queue: Some(queue),
                 banner: None,
             };
@@ -302,7 +304,8 @@ fn a_late_banner_costs_weight_and_a_farm_of_late_banners_none() {
         let input = |(index, banner): (usize, &u64)| Input {
             id: real(index),
             base: Weight(100),
-            check: Some(Percent::ALL),
+            check: Check::Part(Percent::ALL),
+            agent: None,
             queue: None,
             banner: Some(Duration::from_millis(*banner)),
         };
@@ -343,7 +346,12 @@ fn the_floor_is_kept_whatever_happens() {
                 Input {
                     id: real(index),
                     base: Weight(bases[index]),
-                    check: (rng.u8(..20) > 0).then(|| Percent::nearest(1.0 - rng.f64() * rng.f64())),
+                    check: match rng.u8(..20) {
+                        0 => Check::Out,
+                        1 => Check::Unknown,
+                        _ => Check::Part(Percent::nearest(1.0 - rng.f64() * rng.f64())),
+                    },
+                    agent: (rng.u8(..10) == 0).then(|| Percent::nearest(rng.f64())),
                     queue: (rng.u8(..5) > 0).then(|| Queue {
                         taken: now,
                         work: 1 << rng.u32(..24),
@@ -358,7 +366,7 @@ fn the_floor_is_kept_whatever_happens() {
             let inputs: Vec<Input> = (0..servers).map(&mut input).collect();
             let parts = law.tick(now, &inputs);
             let base = |input: &Input| f64::from(input.base.0);
-            let share = |input: &Input| base(input) * input.check.map_or(0.0, Percent::ratio);
+            let share = |input: &Input| base(input) * input.check.ratio();
             let left: f64 = inputs.iter().zip(&parts).map(|(i, p)| share(i) * p.factor.ratio()).sum();
             let allowed = inputs.iter().map(base).sum::<f64>() * f64::from(floor) / 100.0;
             let most: f64 = inputs.iter().map(share).sum();

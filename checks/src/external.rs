@@ -9,7 +9,7 @@
 
 use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use crate::smtp::reply::printable;
 use crate::{Failure, Outcome, Reason, Stage, StageReport};
 
 /// Most bytes of output that are kept; the rest is read and forgotten, so that the command does not wait for us.
-const MAX_OUTPUT: usize = 4096;
+pub const MAX_OUTPUT: usize = 4096;
 /// How long a command that was told to end may take before it is killed.
 const GRACE: Duration = Duration::from_secs(2);
 /// How long what a command left in its pipes may take to arrive: somebody it left behind may hold them open.
@@ -50,7 +50,14 @@ pub(crate) async fn ask(
     outcome: &mut Outcome,
 ) -> Result<(), Failure> {
     let start = Instant::now();
-    let mut running = Running::start(spec, server).map_err(|error| {
+    let mut arguments = spec.arguments.clone();
+    arguments.extend([
+        spec.service.clone(),
+        spec.service_port.map_or(String::new(), |port| port.to_string()),
+        server.ip().to_string(),
+        server.port().to_string(),
+    ]);
+    let mut running = Running::start(&spec.command, &arguments).map_err(|error| {
         let text = format!("{}: {error}", spec.command.display());
         failed(Reason::Local, None, printable(text.as_bytes()))
     })?;
@@ -79,6 +86,43 @@ pub(crate) async fn ask(
     Err(failed(Reason::Failed, u16::try_from(code).ok(), said))
 }
 
+/// How a command for its output ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// With exit status 0; what it wrote to standard output.
+    This(Vec<u8>),
+    /// With another one; the first line of what it wrote to standard error.
+    No(String),
+    /// It was still running at the deadline.
+    Nothing,
+    /// It could not be started, for this reason.
+    NotStarted(String),
+}
+
+/// Runs a command for what it says, at the latest until `deadline`, as a check is run: in a process group of its own and with
+/// nothing of our environment and capabilities. The beginning of more than [`MAX_OUTPUT`] bytes is kept.
+pub async fn say(command: &Path, arguments: &[String], deadline: Instant) -> Said {
+    let mut running = match Running::start(command, arguments) {
+        Ok(running) => running,
+        Err(error) => {
+            return Said::NotStarted(printable(format!("{}: {error}", command.display()).as_bytes()));
+        }
+    };
+    let (mut output, mut errors) = (Vec::new(), Vec::new());
+    match timeout_at(deadline, running.end_apart(&mut output, &mut errors)).await {
+        Ok(Ok(status)) if status.success() => Said::This(output),
+        Ok(Ok(status)) => {
+            let line = first_line(&errors);
+            Said::No(if line.is_empty() { status.to_string() } else { line })
+        }
+        Ok(Err(error)) => Said::NotStarted(error.to_string()),
+        Err(_) => {
+            running.abandon();
+            Said::Nothing
+        }
+    }
+}
+
 /// A command and all that it started. Dropped, it is killed.
 struct Running {
     child: Child,
@@ -87,16 +131,12 @@ struct Running {
 }
 
 impl Running {
-    fn start(spec: &ExternalSpec, server: SocketAddr) -> std::io::Result<Self> {
+    fn start(command: &Path, arguments: &[String]) -> std::io::Result<Self> {
         // Otherwise the command would inherit CAP_NET_ADMIN from a service that has it as an ambient capability. Only the
         // exec of a child looks at this set; what we may do ourselves does not change.
         let _ = rustix::thread::clear_ambient_capability_set();
-        let child = Command::new(&spec.command)
-            .args(&spec.arguments)
-            .arg(&spec.service)
-            .arg(spec.service_port.map_or(String::new(), |port| port.to_string()))
-            .arg(server.ip().to_string())
-            .arg(server.port().to_string())
+        let child = Command::new(command)
+            .args(arguments)
             .env_clear()
             .env("PATH", PATH)
             .env("LC_ALL", "C")
@@ -112,11 +152,18 @@ impl Running {
 
     /// Waits for the end, and keeps the beginning of what is said until then.
     async fn end(&mut self, output: &mut Vec<u8>) -> std::io::Result<ExitStatus> {
-        let (mut out, mut err) = (self.child.stdout.take(), self.child.stderr.take());
         let mut errors = Vec::new();
+        let ended = self.end_apart(output, &mut errors).await;
+        output.extend_from_slice(&errors);
+        ended
+    }
+
+    /// The same, what it says and what it complains of apart.
+    async fn end_apart(&mut self, output: &mut Vec<u8>, errors: &mut Vec<u8>) -> std::io::Result<ExitStatus> {
+        let (mut out, mut err) = (self.child.stdout.take(), self.child.stderr.take());
         let ended = {
             let both = async {
-                tokio::join!(keep(out.as_mut(), output), keep(err.as_mut(), &mut errors));
+                tokio::join!(keep(out.as_mut(), output), keep(err.as_mut(), errors));
             };
             let mut both = std::pin::pin!(both);
             tokio::select! {
@@ -129,7 +176,6 @@ impl Running {
             }
         };
         self.group = None;
-        output.extend_from_slice(&errors);
         ended
     }
 

@@ -170,6 +170,8 @@ pub enum Stage {
     Command,
     /// The way of a message from the server that took it to whoever waits for it.
     Delivery,
+    /// What the agent on the mail box says of it.
+    Agent,
 }
 
 /// Why a check failed. The names are metric labels and JSON values.
@@ -215,7 +217,7 @@ pub enum Reason {
     CertificateUntrusted,
     /// The certificate is none of those that are pinned.
     CertificatePin,
-    /// The command that was asked said no, by its exit status.
+    /// The command or the agent that was asked said no.
     Failed,
     /// A message that the server took comes later than it may.
     Late,
@@ -227,7 +229,7 @@ pub enum Reason {
 
 impl Stage {
     /// Every stage, in order.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Connect,
         Self::Tls,
         Self::Banner,
@@ -246,6 +248,7 @@ impl Stage {
         Self::Echo,
         Self::Command,
         Self::Delivery,
+        Self::Agent,
     ];
 
     /// The word in metrics and JSON.
@@ -270,6 +273,7 @@ impl Stage {
             Self::Echo => "echo",
             Self::Command => "command",
             Self::Delivery => "delivery",
+            Self::Agent => "agent",
         }
     }
 }

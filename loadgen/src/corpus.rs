@@ -48,14 +48,38 @@ pub fn read(source: &str) -> Result<Vec<Stored>, String> {
         }
         "mbox" => {
             let bytes = load(path, u64::try_from(MAX_CORPUS).unwrap_or(u64::MAX))?;
-            for message in mbox(&bytes) {
-                corpus.add(&message, path)?;
-            }
+            corpus.messages = from_bytes(Kind::Mbox, &bytes, path)?;
         }
         _ => return Err(wrong()),
     }
     if corpus.messages.is_empty() {
         return Err(format!("{}: there is no message", path.display()));
+    }
+    Ok(corpus.messages)
+}
+
+/// What bytes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// One message.
+    Message,
+    /// An mbox.
+    Mbox,
+}
+
+/// The messages in the bytes of one file, which `path` names in errors.
+///
+/// # Errors
+/// What is wrong with them.
+pub fn from_bytes(kind: Kind, bytes: &[u8], path: &Path) -> Result<Vec<Stored>, String> {
+    let mut corpus = Corpus::default();
+    match kind {
+        Kind::Message => corpus.add(bytes, path)?,
+        Kind::Mbox => {
+            for message in mbox(bytes) {
+                corpus.add(&message, path)?;
+            }
+        }
     }
     Ok(corpus.messages)
 }
@@ -125,6 +149,12 @@ impl Corpus {
             return Ok(());
         }
         let trouble = |what: &str| format!("{}: {what}", path.display());
+        if u64::try_from(bytes.len()).is_ok_and(|length| length > MAX_MESSAGE) {
+            return Err(trouble(&format!(
+                "has a message of {} bytes, more than {MAX_MESSAGE}; leave it out",
+                bytes.len()
+            )));
+        }
         let stored = stored(bytes).ok_or_else(|| trouble("is no message: it has no header"))?;
         self.bytes += stored.header.len() + stored.body.len();
         if self.bytes > MAX_CORPUS {

@@ -16,6 +16,7 @@ use crate::mail::{Law, MailPlan};
 use crate::plan::{Arrivals, Profile, Share, Stop};
 use crate::smtp::SmtpPlan;
 use crate::wire::WirePlan;
+use crate::words::Trouble;
 
 /// The usual [`Job::tick`]: a timer for each arrival would cost more than the request.
 pub const TICK: Duration = Duration::from_micros(250);
@@ -125,6 +126,8 @@ pub struct Job {
     pub tick: Duration,
     /// Which server answered.
     pub identify: Identify,
+    /// Who is told of each failure, in the thread that met it.
+    pub tell: Option<fn(&Target, Trouble)>,
 }
 
 /// Whether an address may be pressed on without being named: loopback, private (RFC 1918, RFC 4193), link-local, and

@@ -136,6 +136,7 @@ pub fn run(job: Job, mut setting: Setting) -> Result<Ran, RunError> {
         elapsed,
         gap: (gap.from, gap.to),
         first_failure: shared.first_failure(),
+        first_good: shared.first_good(),
         series: gather.series.into_points(),
         expected: setting.expected,
         trace,
@@ -169,7 +170,8 @@ fn plan_row(job: &Job, arguments: Vec<String>, arrivals: u64, started: Nanos) ->
         sessions: job.sessions,
         threads: job.threads,
         arguments,
-        asked: (open && lasted > 0.0).then(|| arrivals as f64 / lasted),
+        // So many distances lie between them.
+        asked: (open && lasted > 0.0).then(|| (arrivals.max(2) - 1) as f64 / lasted),
         worker: format!("{}/{}", job.share.index + 1, job.share.of),
     }
 }
@@ -275,6 +277,9 @@ impl Gather {
         sum.counts = sum.counts.plus(slice.counts);
         sum.latency.absorb(&slice.latency);
         sum.open += slice.open;
+        for (mine, theirs) in sum.errors.iter_mut().flatten().zip(slice.errors.iter().flatten()) {
+            *mine += theirs;
+        }
         for (&place, &(ok, failed)) in servers.iter().zip(&slice.servers) {
             if sum.servers.len() <= place {
                 sum.servers.resize(place + 1, (0, 0));

@@ -99,6 +99,9 @@ impl Seat {
             Speech::Smtp => self.smtp(target, number).await,
             Speech::Http(request) => self.http(target, request).await,
         };
+        if let (Err(trouble), Some(tell)) = (&result, room.job.tell) {
+            tell(target, *trouble);
+        }
         let server = self.live.as_ref().and_then(|live| live.server);
         Deed { result, server }
     }

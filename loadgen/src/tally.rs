@@ -147,6 +147,8 @@ pub struct Slice {
     pub servers: Vec<(u64, u64)>,
     /// Connections that are open at its end.
     pub open: u64,
+    /// What went wrong in it, by [`Phase`] and [`Class`].
+    pub errors: [[u64; Class::COUNT]; Phase::COUNT],
 }
 
 /// All that is known.
@@ -274,10 +276,11 @@ impl Tally {
 
     /// Something went wrong; by itself it is no failed arrival.
     pub fn trouble(&mut self, trouble: Trouble) {
-        if let Some(count) =
-            self.errors.get_mut(trouble.phase as usize).and_then(|row| row.get_mut(trouble.class as usize))
-        {
-            *count += 1;
+        for errors in [&mut self.errors, &mut self.slice.errors] {
+            let row = errors.get_mut(trouble.phase as usize);
+            if let Some(count) = row.and_then(|row| row.get_mut(trouble.class as usize)) {
+                *count += 1;
+            }
         }
     }
 

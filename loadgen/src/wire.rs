@@ -27,6 +27,9 @@ use tokio_rustls::client::TlsStream;
 
 use crate::words::Class;
 
+const ENFILE: i32 = Errno::NFILE.raw_os_error();
+const EMFILE: i32 = Errno::MFILE.raw_os_error();
+
 /// Bytes of the buffer for answers, before one is larger.
 const BUFFER: usize = 4096;
 
@@ -350,6 +353,8 @@ fn pick<T: Copy>(from: &[T], number: u64) -> Option<T> {
 /// What an error of the system means.
 fn class(error: &io::Error) -> Class {
     match error.kind() {
+        ErrorKind::AddrNotAvailable | ErrorKind::AddrInUse => Class::NoPorts,
+        _ if matches!(error.raw_os_error(), Some(EMFILE | ENFILE)) => Class::NoDescriptors,
         ErrorKind::ConnectionRefused => Class::Refused,
         ErrorKind::HostUnreachable => Class::Unreachable,
         ErrorKind::TimedOut => Class::Timeout,

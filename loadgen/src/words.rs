@@ -112,13 +112,17 @@ pub enum Class {
     MissingCapability,
     /// The body of an HTTP answer is not the one of before (checksum, length).
     Mismatch,
-    /// This machine could not: descriptors, ports, memory, permission.
+    /// This machine could not: memory, routes, permission.
     Local,
+    /// This process has no descriptor left.
+    NoDescriptors,
+    /// No local port is left, or no source address is this machine's.
+    NoPorts,
 }
 
 impl Class {
     /// How many there are.
-    pub const COUNT: usize = 14;
+    pub const COUNT: usize = 16;
     /// All of them.
     pub const ALL: [Self; Self::COUNT] = [
         Self::Refused,
@@ -135,6 +139,8 @@ impl Class {
         Self::MissingCapability,
         Self::Mismatch,
         Self::Local,
+        Self::NoDescriptors,
+        Self::NoPorts,
     ];
 
     /// The word for it.
@@ -155,6 +161,8 @@ impl Class {
             Self::MissingCapability => "missing_capability",
             Self::Mismatch => "mismatch",
             Self::Local => "local",
+            Self::NoDescriptors => "no_descriptors",
+            Self::NoPorts => "no_ports",
         }
     }
 

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use checks::smtp::{DataSpec, Dialect, SmtpSpec};
 use checks::{CheckSpec, Failure, Kind, Outcome, Reason, Stage, StageReport};
@@ -29,6 +29,8 @@ use crate::prober::{Memory, Report, after, stagger};
 const ARRIVALS: usize = 64;
 /// Until a receiver that could not listen is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
+/// All that is due within this time is looked at in one go: a look costs more where there are more servers.
+const TICK: Duration = Duration::from_millis(50);
 /// Longer than the desk ever sleeps.
 const NEVER: Duration = Duration::from_secs(3600);
 
@@ -71,6 +73,7 @@ struct Desk {
     /// Why it does not listen, and when that is tried next.
     deaf: Option<(String, Instant)>,
     suspected: bool,
+    next_look: Instant,
 }
 
 /// Runs until the sender of `plans` is dropped.
@@ -93,38 +96,40 @@ pub(crate) async fn run(
         receiver: JoinSet::new(),
         deaf: None,
         suspected: false,
+        next_look: Instant::now(),
     };
     desk.sync(&plans.borrow_and_update());
     loop {
         desk.listen().await;
-        let due = desk.due();
-        let said = tokio::select! {
+        let next_look = desk.next_look;
+        let (goes_on, looked) = tokio::select! {
             // What is back already is not overdue.
             biased;
-            Some(arrival) = desk.arrivals.recv() => desk.back(arrival).await,
+            Some(arrival) = desk.arrivals.recv() => (desk.back(arrival).await, false),
             Some(sent) = desk.sends.join_next() => match sent {
-                Ok(sent) => desk.sent(sent).await,
-                Err(_) => true,
+                Ok(sent) => (desk.sent(sent).await, false),
+                Err(_) => (true, false),
             },
             changed = plans.changed() => {
-                if changed.is_err() {
-                    break;
-                }
                 desk.sync(&plans.borrow_and_update());
-                true
+                (changed.is_ok(), false)
             }
-            () = tokio::time::sleep_until(due.into()) => true,
+            () = tokio::time::sleep_until(next_look.into()) => (desk.look().await, true),
         };
-        if !said || !desk.look().await {
+        if !goes_on {
             break;
         }
+        let soon = Instant::now() + TICK;
+        desk.next_look = if looked { desk.due().max(soon) } else { next_look.min(soon) };
     }
     desk.sends.detach_all();
 }
 
 impl Desk {
+    /// `wanted` is sorted.
     fn sync(&mut self, wanted: &[Arc<CheckPlan>]) {
-        let gone: Vec<_> = self.seats.keys().filter(|plan| !wanted.contains(plan)).cloned().collect();
+        let gone: Vec<_> =
+            self.seats.keys().filter(|plan| wanted.binary_search(plan).is_err()).cloned().collect();
         for plan in gone {
             self.seats.remove(&plan);
             self.ledger.dismiss(&plan);
@@ -226,9 +231,7 @@ impl Desk {
         if forgotten {
             name::count_canary(plan, "lost");
         }
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let sent = i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX);
-        let mark = Mark { number, server: plan.spec.target, sent };
+        let mark = Mark { number, server: plan.spec.target, sent: receiver::since_epoch() };
         let text = self.key.letter(&mark, (&data.from, &data.to), &smtp.ehlo_name);
         let data = DataSpec { text: Some(text.into()), ..(**data).clone() };
         let smtp = SmtpSpec { data: Some(Box::new(data)), ..smtp.clone() };

@@ -100,11 +100,11 @@ impl Key {
         )
     }
 
-    /// Reads a message that came.
+    /// Reads a message that came, at `now` by the wall clock, in seconds since 1970: the last stamp of its way.
     ///
     /// # Errors
     /// Why it is not believed.
-    pub fn read(&self, message: &[u8]) -> Result<Arrival, Stranger> {
+    pub fn read(&self, message: &[u8], now: i64) -> Result<Arrival, Stranger> {
         let parser = MessageParser::new().header_received(HeaderName::Received);
         let message = parser.parse_headers(message).ok_or(Stranger::NoCanary)?;
         let headers = message.parts.first().map(|part| part.headers.as_slice()).unwrap_or_default();
@@ -122,7 +122,7 @@ impl Key {
             }
             _ => None,
         });
-        let stamps: Vec<_> = stamps.take(MOST_HOPS).collect();
+        let stamps: Vec<_> = std::iter::once((String::new(), now)).chain(stamps.take(MOST_HOPS)).collect();
         Ok(Arrival { mark, longest: longest(&stamps) })
     }
 
@@ -188,13 +188,15 @@ mod tests {
         let text = letter();
         assert!(text.lines().all(|line| line.len() <= 998 && !line.starts_with('.')), "{text}");
         assert!(text.contains("From: <postmaster@192.0.2.2>\r\n") && text.contains("canary@192.0.2.2>\r\n"));
-        assert_eq!(key().read(text.as_bytes()), Ok(Arrival { mark: mark(), longest: None }));
+        assert_eq!(key().read(text.as_bytes(), 0), Ok(Arrival { mark: mark(), longest: None }));
         let way = "Received: from b.example (b.example [192.0.2.3]) by c.example with ESMTP id 1;\r\n\
                    \tTue, 14 Nov 2023 22:14:02 +0000\r\n\
                    Received: from a.example by b.example with ESMTP id 2; Tue, 14 Nov 2023 22:14:00 +0000\r\n\
                    Received: from director by a.example with ESMTP id 3; Tue, 14 Nov 2023 23:13:20 +0100\r\n";
-        let arrival = key().read(format!("{way}{text}").as_bytes()).unwrap();
-        assert_eq!(arrival.longest, Some(("a.example".to_owned(), 40)));
+        let read = |now| key().read(format!("{way}{text}").as_bytes(), now).unwrap().longest.unwrap();
+        let seconds = |seconds| mark().sent + seconds;
+        assert_eq!(read(seconds(43)), ("a.example".to_owned(), 40));
+        assert_eq!(read(seconds(92)), ("c.example".to_owned(), 50), "it lay where it was last");
     }
 
     #[test]
@@ -211,12 +213,12 @@ mod tests {
             (FIELD, "X-Canary", Stranger::NoCanary),
         ] {
             let text = letter().replacen(from, to, 1);
-            assert_eq!(key().read(text.as_bytes()), Err(stranger), "{from} {to}");
+            assert_eq!(key().read(text.as_bytes(), 0), Err(stranger), "{from} {to}");
         }
         let other = Key::new(0x00c0_ffee, &[8; 32]);
-        assert_eq!(other.read(letter().as_bytes()), Err(Stranger::Forged));
+        assert_eq!(other.read(letter().as_bytes(), 0), Err(Stranger::Forged));
         for bytes in [&b""[..], b"\r\n", b"Received: ;;;\r\n\r\n", b"\xff\x00: x"] {
-            assert_eq!(key().read(bytes), Err(Stranger::NoCanary));
+            assert_eq!(key().read(bytes, 0), Err(Stranger::NoCanary));
         }
     }
 

@@ -6,11 +6,11 @@
 #![expect(clippy::disallowed_methods, reason = "EDGE: the moment when a canary is back")]
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
@@ -18,8 +18,9 @@ use super::letter::{Arrival, Key, Stranger};
 use super::session::{Answer, Session, Turn};
 use crate::metrics as name;
 
-/// Sessions at one time; more are told to come again.
-const SESSIONS: usize = 32;
+/// Sessions at one time. More wait for their banner in the listen queue: a server that is told to come again does so after
+/// minutes, and its canary is late.
+const SESSIONS: usize = 128;
 /// A client that says nothing, or takes no answer, for so long is left.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// A session ends after this time, whatever it does.
@@ -54,29 +55,31 @@ pub(crate) async fn serve(listener: TcpListener, desk: Arc<Desk>) {
     // Its sessions end with it.
     let mut sessions = tokio::task::JoinSet::new();
     loop {
-        let stream = tokio::select! {
+        let (place, stream) = tokio::select! {
             Some(_) = sessions.join_next() => continue,
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
-                Err(error) => {
-                    debug!("cannot accept a canary: {error}");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                    continue;
-                }
-            },
+            came = accept(&listener, &places) => came,
         };
-        match Arc::clone(&places).try_acquire_owned() {
-            Ok(place) => {
-                let desk = Arc::clone(&desk);
-                sessions.spawn(async move {
-                    let _ = timeout(SESSION, Box::pin(converse(stream, &desk))).await;
-                    drop(place);
-                });
-            }
-            Err(_) => {
-                name::count_canary_stranger("too_many");
-                // What does not fit into the socket's buffer at once is not said.
-                let _ = stream.try_write(b"421 4.3.2 Too many connections\r\n");
+        let desk = Arc::clone(&desk);
+        sessions.spawn(async move {
+            let _ = timeout(SESSION, Box::pin(converse(stream, &desk))).await;
+            drop(place);
+        });
+    }
+}
+
+/// The next client that there is a place for.
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> (Option<OwnedSemaphorePermit>, TcpStream) {
+    // The semaphore is never closed.
+    let place = Arc::clone(places).acquire_owned().await.ok();
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => return (place, stream),
+            Err(error) => {
+                debug!("cannot accept a canary: {error}");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
@@ -107,9 +110,15 @@ async fn converse(mut stream: TcpStream, desk: &Desk) -> std::io::Result<()> {
     }
 }
 
+/// By the wall clock.
+pub(super) fn since_epoch() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
+}
+
 async fn judge(message: &[u8], desk: &Desk) -> Answer {
     let now = Instant::now();
-    let stranger = match desk.key.read(message) {
+    let stranger = match desk.key.read(message, since_epoch()) {
         Ok(arrival) => {
             return match timeout(PATIENCE, desk.arrivals.send((now, arrival))).await {
                 Ok(Ok(())) => Answer::Taken,

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
 use super::{Exit, Threads, read, runtime};
+use crate::arp::watch::Watch;
 use crate::config::load::load;
 use crate::config::{Config, DataplaneChoice};
 use crate::dataplane::Dataplane as _;
@@ -84,8 +85,11 @@ async fn daemon(
         _ => info!("{why}"),
     }
     if matches!(dataplane, Chosen::Ipvs(_)) {
-        for advice in sysctl::advise(&config).into_iter().chain(settings::advise(&config)) {
+        for advice in sysctl::advise(&config) {
             warn!("{advice}");
+        }
+        for need in settings::needs(&config) {
+            warn!("{need}");
         }
         // Whoever it belongs to would lose its clients to one server.
         if let Some(why) = config.vip.refusal(&dataplane.dump().await?.table) {
@@ -103,6 +107,7 @@ async fn daemon(
         let view = View { pictures: picture, director: event.clone(), exporter: Arc::new(exporter) };
         tokio::spawn(http::serve(listener, view));
     }
+    let watch = matches!(dataplane, Chosen::Ipvs(_)).then(|| Watch::start(event.clone()));
     tokio::spawn(reload((path, seen), config.autoreload, hangup, event.clone()));
     tokio::spawn(async move {
         loop {
@@ -115,7 +120,11 @@ async fn daemon(
             }
         }
     });
-    Director::new(config, dataplane, Prober::new(report), pictures).run(Inbox { reports, events }).await;
+    let mut director = Director::new(config, dataplane, Prober::new(report), pictures);
+    if let Some(watch) = watch {
+        director = director.watching(watch);
+    }
+    director.run(Inbox { reports, events }).await;
     Ok(())
 }
 

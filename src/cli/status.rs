@@ -12,7 +12,7 @@ use hyper_util::rt::TokioIo;
 use super::{ConfigFile, Exit, Threads, read, runtime};
 use crate::config::DEFAULT_HTTP;
 use crate::config::load::http_of;
-use crate::snapshot::{Snapshot, render};
+use crate::snapshot::{Detail, Snapshot, render};
 
 /// The daemon answers within this time or counts as stuck.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -29,6 +29,9 @@ pub(super) struct Arguments {
     /// Print the picture as JSON.
     #[arg(long)]
     json: bool,
+    /// Say below each server how its weight came about.
+    #[arg(long)]
+    why: bool,
 }
 
 pub(super) fn status(arguments: &Arguments) -> Result<(), Exit> {
@@ -52,7 +55,8 @@ pub(super) fn status(arguments: &Arguments) -> Result<(), Exit> {
     }
     let snapshot: Snapshot = serde_json::from_slice(&body)
         .map_err(|error| absent(format!("the answer is not a picture of a farm ({error})")))?;
-    write!(out, "{}", render(&snapshot))?;
+    let detail = if arguments.why { Detail::Why } else { Detail::State };
+    write!(out, "{}", render(&snapshot, detail))?;
     Ok(())
 }
 

@@ -13,6 +13,7 @@ mod outside;
 pub use diagnostic::{Diagnostic, Place};
 pub use outside::{Alert, CommandLine, Facility, LogTarget, Phase, Phases, Relay};
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use checks::{CheckSpec, Outcome};
 use crate::model::{RealId, RealSettings, VirtualId, VirtualSettings};
 use crate::verdict::{Verdict, Verdicts};
 use crate::vip::Vip;
+use crate::weight::law::LawConfig;
 
 /// Where metrics and status are served unless the configuration says otherwise.
 pub const DEFAULT_HTTP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9625);
@@ -61,6 +63,8 @@ pub struct Config {
     pub resync: Duration,
     /// What the probes through the VIP need.
     pub vip: Vip,
+    /// How often to look who else answers for a VIP; `None` never.
+    pub arp_watch: Option<Duration>,
     /// The farm, in the order of the file.
     pub virtuals: Vec<VirtualConfig>,
 }
@@ -141,6 +145,8 @@ pub struct VirtualConfig {
     /// Percent of the base weight that soft reasons leave in service at least, 0 to 100; at 0 the last server stays.
     /// `None`: a soft reason takes a server out as a hard one does, the last one too.
     pub floor: Option<u8>,
+    /// How load decides weights; `None` where it does not.
+    pub law: Option<LawConfig>,
     /// What happens to it in the table when the daemon ends.
     pub on_exit: OnExit,
     /// Who serves while no real server can; never checked.
@@ -168,6 +174,62 @@ pub struct RealConfig {
     pub checks: Vec<CheckPlan>,
     /// Never in service and never checked (type "off"); its base weight is 0, and a fallback does not stand in for it.
     pub off: bool,
+    /// Who says how its queue is.
+    pub agent: Option<AgentPlan>,
+}
+
+/// An agent and its pace. Equal plans are one task with one memory, across virtuals and reloads.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AgentPlan {
+    /// Whom to ask.
+    pub source: AgentSource,
+    /// Whose agent it is: its address without the port.
+    pub server: IpAddr,
+    /// Time from start to start.
+    pub interval: Duration,
+    /// An answer that takes longer is none.
+    pub deadline: Duration,
+}
+
+/// Where a line about a queue comes from: in each case the line of `smtp-realserver`, or of any agent of HAProxy.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum AgentSource {
+    /// Whoever listens there says it to each that connects.
+    Tcp {
+        /// Where.
+        address: SocketAddr,
+        /// How both sides prove who they are; `None` is in the clear.
+        tls: Option<AgentTls>,
+    },
+    /// A command on this machine prints it.
+    Command {
+        /// An absolute path.
+        program: PathBuf,
+        /// What it is given.
+        arguments: Vec<String>,
+    },
+}
+
+impl fmt::Display for AgentSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { address, .. } => address.fmt(f),
+            Self::Command { program, .. } => program.display().fmt(f),
+        }
+    }
+}
+
+/// Mutual TLS with an agent. The files are read at each question.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AgentTls {
+    /// Who vouches for the agent.
+    pub ca_file: PathBuf,
+    /// Our certificate and those between it and the agent's CA.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+    /// The name that the agent's certificate must be for; `None` is its address.
+    pub name: Option<String>,
 }
 
 /// Checks of one server differ in what they cost, and each has its own pace.

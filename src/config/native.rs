@@ -7,6 +7,7 @@
 mod canary;
 mod check;
 mod fields;
+mod law;
 mod outside;
 mod reals;
 mod services;
@@ -153,6 +154,7 @@ fn lower_top(fields: &Fields<'_>, report: &Report<'_>, host_name: &str) -> Confi
             .read("resync", |raw| duration(raw, Duration::from_secs(1)..=Duration::from_secs(3600)))
             .or(Duration::from_secs(30)),
         vip,
+        arp_watch: fields.read("arp_watch", arp_watch).or(Some(Duration::from_secs(30))),
         virtuals: virtuals.into_iter().map(|one| one.config).collect(),
     }
 }
@@ -178,6 +180,16 @@ fn lower_vip(fields: &Fields<'_>, report: &Report<'_>, virtuals: &mut [Lowered])
         report.rule(id_place, message);
     }
     vip
+}
+
+/// A time, or nothing.
+fn arp_watch(raw: &Raw<'_>) -> Result<Option<Duration>, String> {
+    match raw.kind {
+        ValueKind::String(text) if text == "off" => Ok(None),
+        _ => duration(raw, Duration::from_secs(2)..=Duration::from_secs(3600))
+            .map(Some)
+            .map_err(|message| format!("{message}; or \"off\"")),
+    }
 }
 
 /// An address and port, or nothing.

@@ -3,14 +3,17 @@
 //! Owns the memory of what was told. Refuses to decide anything: it reads the state and the table. Cannot fail.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Instant;
+use std::net::IpAddr;
 
 use checks::{Reason, Stage};
 use tracing::{debug, error, info, warn};
 
+use crate::arp::{Look, Stranger};
 use crate::config::{CheckPlan, VirtualConfig};
 use crate::health::{self, Transition};
+use crate::heard::{HELD, Heard, Word};
 use crate::model::{RealId, Table, VirtualId};
+use crate::poller::Hearing;
 use crate::prober::Report;
 use crate::state::{Condition, Finding, State};
 
@@ -103,9 +106,9 @@ impl Notices {
     }
 
     /// Says when servers that are down are held, and when that is over.
-    pub(super) fn tell_held(&mut self, now: Instant, state: &State) {
+    pub(super) fn tell_held(&mut self, state: &State) {
         for config in &state.config().virtuals {
-            let held = state.held(now, config);
+            let held = state.held(config);
             if self.held.get(&config.id).is_some_and(|before| *before == held) {
                 continue;
             }
@@ -208,6 +211,63 @@ pub(super) fn tell_transition(
                 );
             }
             _ => info!("real server {target} of {of} is {}, was {from}", to.state),
+        }
+    }
+}
+
+/// Says when somebody else begins to answer for a VIP, and when that is over.
+pub(super) fn tell_strangers(before: &Look, now: &Look) {
+    let each = |look: &Look| -> BTreeSet<(IpAddr, Stranger)> {
+        look.iter().flat_map(|(vip, found)| found.iter().map(|one| (*vip, one.clone()))).collect()
+    };
+    let (before, now) = (each(before), each(now));
+    for (vip, stranger) in now.difference(&before) {
+        let mend = match stranger.server {
+            Some(_) => "it needs net.ipv4.conf.all.arp_ignore = 1 and arp_announce = 2",
+            None => "two hosts have the address",
+        };
+        error!("{stranger} answers for the VIP {vip}: clients reach it past this director; {mend}");
+    }
+    for (vip, stranger) in before.difference(&now) {
+        info!("{stranger} does not answer for the VIP {vip} any more, or nobody is asked");
+    }
+}
+
+/// Says when an agent is no data any more, and when it is again; and what it changed for its server.
+/// `of` names the virtuals of the server.
+pub(super) fn tell_agent(
+    of: &str,
+    (known, hearing): (&Heard, &Hearing),
+    before: &[(String, Condition)],
+    after: &[(String, Condition)],
+) {
+    let (server, source) = (hearing.plan.server, &hearing.plan.source);
+    let trouble = |heard: &Heard| heard.trouble_word();
+    match (trouble(known), trouble(&hearing.heard)) {
+        (was, Some(trouble)) if was != Some(trouble) => {
+            let text = if hearing.text.is_empty() { String::new() } else { format!(": {}", hearing.text) };
+            warn!(
+                "no report of the queue of {server} ({of}) from {source}: {}{text}; the last one counts for {HELD} \
+                 intervals, then none does",
+                trouble.name()
+            );
+        }
+        (Some(_), None) => info!("{source} reports the queue of {server} ({of}) again"),
+        _ => {}
+    }
+    for ((name, before), (_, after)) in before.iter().zip(after) {
+        match (before.agent, after.agent) {
+            (Word::Down(_), Word::Down(_)) => {}
+            (_, Word::Down(_)) => {
+                warn!("real server {server} of {name} is out by its agent: {}", hearing.heard.complaint());
+            }
+            (was, Word::Drained(word)) if was != after.agent => {
+                warn!("real server {server} of {name} is drained by its agent: {word}");
+            }
+            (Word::Down(_) | Word::Drained(_), Word::Serves) => {
+                info!("the agent of real server {server} of {name} says that it serves again");
+            }
+            _ => {}
         }
     }
 }

@@ -68,6 +68,7 @@ fn a_virtual(n: u8) -> VirtualConfig {
         quiescent: true,
         drain: SOON,
         floor: Some(50),
+        law: None,
         on_exit: OnExit::Keep,
         fallback: None,
         fallback_command: None,
@@ -78,6 +79,7 @@ fn a_virtual(n: u8) -> VirtualConfig {
             id: RealId(([10, 0, 1, n], 25).into()),
             settings,
             checks: vec![],
+            agent: None,
             off: false,
         }],
     }
@@ -98,6 +100,7 @@ fn farm(virtuals: &[u8]) -> Config {
         readd_quiescent: true,
         on_exit: OnExit::Keep,
         vip: crate::vip::Vip::default(),
+        arp_watch: None,
         resync: Duration::from_millis(20),
         virtuals: virtuals.iter().map(|n| a_virtual(*n)).collect(),
     }

@@ -1,6 +1,7 @@
 //! State as a play of what is seen and what the table has.
 
 mod canary;
+mod queues;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -55,6 +56,7 @@ fn farm(reals: &[u8]) -> Config {
         id: real_id(*n),
         settings: settings(5),
         checks: vec![plan(*n)],
+        agent: None,
         off: false,
     });
     Config {
@@ -72,6 +74,7 @@ fn farm(reals: &[u8]) -> Config {
         on_exit: OnExit::Keep,
         resync: SECOND,
         vip: crate::vip::Vip::default(),
+        arp_watch: None,
         virtuals: vec![VirtualConfig {
             name: "mail".to_owned(),
             id: virtual_id(),
@@ -79,6 +82,7 @@ fn farm(reals: &[u8]) -> Config {
             quiescent: true,
             drain: 60 * SECOND,
             floor: Some(50),
+            law: None,
             on_exit: OnExit::Keep,
             fallback: None,
             fallback_command: None,
@@ -202,7 +206,7 @@ fn what_all_servers_suffer_from_takes_none_out() {
     assert_eq!(play.step().1, "1=0 2=5 3=5");
     refuses(&mut play, 3);
     assert_eq!(play.step().1, "1=5 2=5 3=5");
-    let held = play.state.held(play.now, &play.state.config().virtuals[0]);
+    let held = play.state.held(&play.state.config().virtuals[0]);
     assert_eq!(held.len(), 3);
     play.sees(2, Down);
     assert_eq!(play.step().1, "1=5 2=0 3=5", "it cannot be connected to");
@@ -382,8 +386,11 @@ fn a_server_is_as_bad_as_the_worst_of_its_checks() {
     assert_eq!(play.step().1, "1=5 2=5 3=5");
     mail_is(&mut play, Down);
     assert_eq!(play.step().1, "1=0 2=5 3=5");
-    let condition =
-        play.state.condition(&play.state.config().virtuals[0], &play.state.config().virtuals[0].reals[0]);
+    let condition = play.state.condition(
+        play.now,
+        &play.state.config().virtuals[0],
+        &play.state.config().virtuals[0].reals[0],
+    );
     assert_eq!((condition.state, condition.failure.unwrap().stage), (Down, Stage::Mail));
     mail_is(&mut play, health::State::Degraded(Factor::HALF));
     assert_eq!(play.step().1, "1=3 2=5 3=5");
@@ -450,9 +457,9 @@ fn where_no_server_answers_the_table_stays_as_it_was() {
         silence.falls_on(2, Down);
         assert_eq!(silence.play.step().1, "1=5 2=5");
         let config = &silence.play.state.config().virtuals[0];
-        let known = silence.play.state.known(silence.play.now, config);
-        assert!(known.iter().all(|(share, _)| *share == Share::Held(Weight(5))), "{known:?}");
-        let held = silence.play.state.held(silence.play.now, config);
+        let known = silence.play.state.known(&config.id);
+        assert!(known.iter().all(|known| known.share == Share::Held(Weight(5))), "{known:?}");
+        let held = silence.play.state.held(config);
         assert!(held.is_empty(), "they need not share a fault");
     }
 }
@@ -680,7 +687,7 @@ fn a_probe_that_was_never_possible_keeps_nobody_out() {
     assert_eq!(play.step().1, "1=5 2=5");
     assert!(play.state.knows_all());
     let config = &play.state.config().virtuals[0];
-    let condition = play.state.condition(config, &config.reals[0]);
+    let condition = play.state.condition(play.now, config, &config.reals[0]);
     assert_eq!((condition.state, condition.failure.unwrap().reason), (Up, Reason::Local));
 }
 
@@ -705,11 +712,23 @@ fn a_server_that_is_off_does_not_switch_on_the_fallback() {
         let mut config = farm(&[1]);
         let one = &mut config.virtuals[0];
         (one.quiescent, one.fallback) = (quiescent, Some((real_id(9), settings(1))));
-        one.reals = vec![RealConfig { id: real_id(1), settings: settings(0), checks: vec![], off: true }];
+        one.reals = vec![RealConfig {
+            id: real_id(1),
+            settings: settings(0),
+            checks: vec![],
+            agent: None,
+            off: true,
+        }];
         let mut play = Play::new(config.clone());
         assert_eq!(play.step().1, expected);
         // Beside one that is down it is no help either.
-        let down = RealConfig { id: real_id(2), settings: settings(5), checks: vec![plan(2)], off: false };
+        let down = RealConfig {
+            id: real_id(2),
+            settings: settings(5),
+            checks: vec![plan(2)],
+            agent: None,
+            off: false,
+        };
         config.virtuals[0].reals.push(down);
         let mut play = Play::new(config);
         play.sees(2, Down);

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use super::Weight;
 use super::curve::{Band, Percent, coarse, progress, settle, slow_start};
-use super::parts::Parts;
+use super::parts::{Check, Parts};
 use super::signal::{Queue, Reading, Track};
 use crate::model::RealId;
 
@@ -62,8 +62,10 @@ pub struct Input {
     pub id: RealId,
     /// Its base weight.
     pub base: Weight,
-    /// The part of it that its checks leave; `None` where they take it out.
-    pub check: Option<Percent>,
+    /// What its checks leave of it.
+    pub check: Check,
+    /// What an agent leaves of it that knows no more than that.
+    pub agent: Option<Percent>,
     /// The last report of its queue, new or not.
     pub queue: Option<Queue>,
     /// How long its banner takes, smoothed.
@@ -76,6 +78,8 @@ pub struct Law {
     config: LawConfig,
     servers: BTreeMap<RealId, Server>,
     before: Option<Instant>,
+    /// When the first step was.
+    began: Option<Instant>,
 }
 
 #[derive(Clone, Debug)]
@@ -91,6 +95,8 @@ struct Server {
     rose: bool,
     /// When what was said turned down, not longer ago than [`MEMORY`].
     falls: VecDeque<Instant>,
+    /// The part of its weight that it had before this law began, its checks' part in it; until those are known.
+    adopted: Option<f64>,
 }
 
 /// What is known of a server's load in this tick, against that of the farm.
@@ -140,6 +146,8 @@ const RANK: f64 = 0.25;
 const NONE_WAITS: f64 = 2.0;
 /// Reports that may be missing before a queue is unknown.
 const MISSING: u32 = 3;
+/// How often the law is asked, at least.
+const PACE: Duration = Duration::from_secs(5);
 /// How long a fall is held against a server, and how much slower it can make its rise, in doublings.
 const MEMORY: Duration = Duration::from_secs(600);
 const MOST_DOUBLINGS: usize = 3;
@@ -148,12 +156,20 @@ impl Law {
     /// Nothing is known: the servers of the first tick have served since ever.
     #[must_use]
     pub fn new(config: LawConfig) -> Self {
-        Self { config, servers: BTreeMap::new(), before: None }
+        Self { config, servers: BTreeMap::new(), before: None, began: None }
     }
 
     /// Goes on by other rules; what is known stays.
     pub fn reconfigure(&mut self, config: LawConfig) {
         self.config = config;
+    }
+
+    /// Takes over what a server has before the first step: a part of its weight, or nothing where it does not serve.
+    pub fn adopt(&mut self, id: RealId, part: Option<f64>) {
+        if self.before.is_none() {
+            let server = Server { adopted: part, ..Server::new(part.is_some()) };
+            self.servers.insert(id, server);
+        }
     }
 
     /// One step: how the servers are now, and in their order which part of its weight each has, and why.
@@ -163,6 +179,7 @@ impl Law {
         let passed = self.before.map_or(0.0, |before| now.saturating_duration_since(before).as_secs_f64());
         let is_first = self.before.is_none();
         self.before = Some(now);
+        self.began = self.began.or(Some(now));
         let mut known = std::mem::take(&mut self.servers);
         let mut servers: Vec<Server> = inputs
             .iter()
@@ -184,7 +201,7 @@ impl Law {
 
     /// What is heard of a server's load; nothing of one that does not serve.
     fn load(&self, now: Instant, server: &Server, input: &Input) -> Load {
-        if input.check.is_none() {
+        if input.check == Check::Out {
             return Load::default();
         }
         let mut load = Load::default();
@@ -202,7 +219,7 @@ impl Law {
     /// The factor of one server, without regard to the others' but for what the farm has.
     fn step(&self, server: &mut Server, moment: &Moment<'_>) -> Parts {
         let Moment { now, passed, input, load, farm } = *moment;
-        let mut parts = Parts { check: input.check, ..Parts::of(&server.track, now) };
+        let mut parts = Parts { check: input.check, agent: input.agent, ..Parts::of(&server.track, now) };
         let Some(since) = server.serves else {
             server.factor = 1.0;
             return parts;
@@ -227,20 +244,29 @@ impl Law {
             corridor = corridor.and(slow);
         }
         parts.held = load.held && load.queue.is_some();
-        if !parts.held {
+        if !parts.held && !self.awaits(server, now) {
             let aim = corridor.admit(server.factor);
             server.approach(aim, passed, &Pace { now, width, interval: self.config.interval() });
         }
         parts.slow_start =
             since.map(|since| slow_start(now.saturating_duration_since(since), self.config.slow_start));
-        parts.wanted = server.factor * parts.slow_start.unwrap_or(1.0);
+        let agent = input.agent.map_or(1.0, Percent::ratio);
+        parts.wanted = server.factor * agent * parts.slow_start.unwrap_or(1.0);
         parts
+    }
+
+    /// Whether what was adopted stays because no report can have come yet.
+    fn awaits(&self, server: &Server, now: Instant) -> bool {
+        let limit = self.config.queue.map(|law| law.interval * MISSING + law.interval / 2);
+        let began =
+            self.began.zip(limit).is_some_and(|(began, limit)| now.saturating_duration_since(began) <= limit);
+        began && server.track.work().is_none()
     }
 
     /// Raises what is wanted until the floor is kept, and says it.
     fn keep_floor(&self, inputs: &[Input], servers: &mut [Server], parts: &mut [Parts]) {
         let base = |input: &Input| f64::from(input.base.0);
-        let share = |input: &Input| base(input) * input.check.map_or(0.0, Percent::ratio);
+        let share = |input: &Input| base(input) * input.check.ratio();
         let floor = inputs.iter().map(base).sum::<f64>() * f64::from(self.config.floor.min(100)) / 100.0;
         let whole: f64 = inputs.iter().map(share).sum();
         let taken: f64 = inputs.iter().zip(&*parts).map(|(i, p)| share(i) * (1.0 - p.wanted)).sum();
@@ -282,6 +308,12 @@ fn wanted(parts: &[Parts], index: usize) -> f64 {
 }
 
 impl LawConfig {
+    /// How often it wants to be asked while nothing is heard.
+    #[must_use]
+    pub fn pace(&self) -> Duration {
+        self.queue.map_or(PACE, |queue| queue.interval.min(PACE))
+    }
+
     fn interval(&self) -> f64 {
         self.queue.map_or(10.0, |queue| queue.interval.as_secs_f64())
     }
@@ -311,15 +343,22 @@ impl Server {
             said: Percent::ALL,
             rose: true,
             falls: VecDeque::new(),
+            adopted: None,
         }
     }
 
     fn hear(&mut self, now: Instant, input: &Input, config: &LawConfig) {
         self.serves = match (input.check, self.serves) {
-            (None, _) => None,
-            (Some(_), None) => Some(Some(now)),
-            (Some(_), known) => known,
+            (Check::Out, _) => None,
+            (Check::Part(_), None) => Some(Some(now)),
+            (Check::Part(_) | Check::Unknown, known) => known,
         };
+        if let Check::Part(part) = input.check
+            && let Some(adopted) = self.adopted.take()
+        {
+            self.factor = (adopted / part.ratio()).clamp(Percent::LEAST.ratio(), 1.0);
+            self.said = Percent::nearest(self.factor);
+        }
         if let Some((law, queue)) = config.queue.as_ref().zip(input.queue.as_ref()) {
             self.track.absorb(now, queue, SMOOTH * law.band.width());
         }

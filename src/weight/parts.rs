@@ -9,11 +9,45 @@ use super::Weight;
 use super::curve::Percent;
 use super::signal::Track;
 
+/// What the checks of a server leave of its weight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Check {
+    /// Not known: it keeps what it has.
+    Unknown,
+    /// Nothing.
+    Out,
+    /// This part.
+    Part(Percent),
+}
+
+impl Check {
+    /// 0 to 1; what is not known leaves all.
+    #[must_use]
+    pub fn ratio(self) -> f64 {
+        match self {
+            Self::Unknown => 1.0,
+            Self::Out => 0.0,
+            Self::Part(part) => part.ratio(),
+        }
+    }
+
+    /// The part that counts while the server has any.
+    #[must_use]
+    pub fn part(self) -> Percent {
+        match self {
+            Self::Unknown | Self::Out => Percent::ALL,
+            Self::Part(part) => part,
+        }
+    }
+}
+
 /// What each cause leaves of a server's weight. `None` is a cause that says nothing.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Parts {
-    /// Its checks; `None` where they take it out.
-    pub check: Option<Percent>,
+    /// Its checks.
+    pub check: Check,
+    /// An agent that says a percentage and no more.
+    pub agent: Option<Percent>,
     /// Its queue, 0.01 to 1.
     pub queue: Option<f64>,
     /// Its banner, 0.01 to 1.
@@ -41,10 +75,12 @@ pub struct Parts {
 }
 
 impl Parts {
-    /// Nothing is known but what the queue remembers.
-    pub(super) fn of(track: &Track, now: Instant) -> Self {
+    /// Where load decides nothing.
+    #[must_use]
+    pub fn by_checks(check: Check) -> Self {
         Self {
-            check: None,
+            check,
+            agent: None,
             queue: None,
             latency: None,
             slow_start: None,
@@ -55,21 +91,39 @@ impl Parts {
             wait: None,
             banner: None,
             delivered: None,
+            stalled: None,
+            work: None,
+        }
+    }
+
+    /// Nothing is known but what the queue remembers.
+    pub(super) fn of(track: &Track, now: Instant) -> Self {
+        Self {
             stalled: track.stalled_since().map(|since| now.saturating_duration_since(since)),
             work: track.work(),
+            ..Self::by_checks(Check::Unknown)
         }
     }
 
     /// Why a server with this base weight has this weight, in a line: `31 of 100: queue 31% (412 messages, 46 s; the
-    /// farm 2 s)`.
+    /// farm 2 s)`. `of_checks` is what its checks or its agent say against it, empty where that is nothing.
     #[must_use]
-    pub fn why(&self, base: Weight, weight: Weight) -> String {
+    pub fn why(&self, (base, weight): (Weight, Weight), of_checks: &str) -> String {
         let mut line = format!("{weight} of {base}");
         let mut causes: Vec<String> = Vec::new();
-        match self.check {
-            None => causes.push("its checks take it out".to_owned()),
-            Some(Percent::ALL) => {}
-            Some(check) => causes.push(format!("check {check}")),
+        match (self.check, of_checks) {
+            (Check::Unknown, "") => causes.push("not known yet, keeps what the table has".to_owned()),
+            (Check::Unknown, said) => {
+                causes.push(format!("not known yet, keeps what the table has ({said})"));
+            }
+            (Check::Out, said) => causes.push(said.to_owned()),
+            (Check::Part(Percent::ALL), "") => {}
+            (Check::Part(Percent::ALL), said) => causes.push(format!("held although {said}")),
+            (Check::Part(part), "") => causes.push(format!("check {part}")),
+            (Check::Part(part), said) => causes.push(format!("check {part} ({said})")),
+        }
+        if let Some(agent) = self.agent.filter(|agent| *agent < Percent::ALL) {
+            causes.push(format!("agent {agent}"));
         }
         let limits = |part: &f64| Percent::nearest(*part) < Percent::ALL;
         if let Some(queue) = self.queue.filter(limits) {
@@ -85,7 +139,7 @@ impl Parts {
         if let Some(slow_start) = self.slow_start.filter(limits) {
             causes.push(format!("slow start {}", Percent::nearest(slow_start)));
         }
-        if causes.is_empty() && self.check.is_some() && self.factor < Percent::ALL {
+        if causes.is_empty() && self.factor < Percent::ALL {
             causes.push("comes back".to_owned());
         }
         if self.held {
@@ -125,15 +179,15 @@ mod tests {
         let part = |percent: f64| Percent::nearest(percent / 100.0);
         #[expect(clippy::disallowed_methods, reason = "any instant will do")]
         let well = Parts {
-            check: Some(Percent::ALL),
+            check: Check::Part(Percent::ALL),
             work: Some(412),
             ..Parts::of(&Track::default(), Instant::now())
         };
         let slow = Parts { queue: Some(0.31), wait: Some((46.4, 1.6)), factor: part(31.0), ..well.clone() };
         for (parts, weight, expected) in [
             (well.clone(), 100, "100 of 100"),
-            (Parts { check: None, ..well.clone() }, 0, "0 of 100: its checks take it out"),
-            (Parts { check: Some(part(50.0)), ..well.clone() }, 50, "50 of 100: check 50%"),
+            (Parts { check: Check::Part(part(50.0)), ..well.clone() }, 50, "50 of 100: check 50%"),
+            (Parts { agent: Some(part(40.0)), ..well.clone() }, 40, "40 of 100: agent 40%"),
             (slow.clone(), 31, "31 of 100: queue 31% (412 messages, 46 s; the farm 2 s)"),
             (
                 Parts { stalled: Some(Duration::from_secs(90)), ..slow.clone() },
@@ -163,7 +217,21 @@ mod tests {
                  counts, more than that, for the floor",
             ),
         ] {
-            assert_eq!(parts.why(Weight(100), Weight(weight)), expected);
+            assert_eq!(parts.why((Weight(100), Weight(weight)), ""), expected);
+        }
+        let said = "down: refused at connect";
+        for (check, weight, expected) in [
+            (Check::Out, 0, "0 of 100: down: refused at connect"),
+            (Check::Part(Percent::ALL), 100, "100 of 100: held although down: refused at connect"),
+            (Check::Part(part(50.0)), 50, "50 of 100: check 50% (down: refused at connect)"),
+            (
+                Check::Unknown,
+                7,
+                "7 of 100: not known yet, keeps what the table has (down: refused at connect)",
+            ),
+        ] {
+            let parts = Parts { check, ..well.clone() };
+            assert_eq!(parts.why((Weight(100), Weight(weight)), said), expected);
         }
     }
 }

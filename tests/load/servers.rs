@@ -134,6 +134,37 @@ fn nginx_is_fetched_from_kept_and_closed_connections() {
 }
 
 #[test]
+#[ignore = "needs root and Apache: tests/run"]
+fn apache_is_fetched_from_kept_and_closed_connections() {
+    let folder = Folder::new("load-apache");
+    let path = folder.path();
+    let port = free();
+    fs::write(path.join("file"), "x".repeat(1024)).unwrap();
+    fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let modules = "/usr/lib/apache2/modules";
+    let config = format!(
+        "ServerRoot {p}\nPidFile {p}/pid\nErrorLog {p}/error\nServerName web7.example\nListen 127.0.0.1:{port}\n\
+         LoadModule mpm_event_module {modules}/mod_mpm_event.so\nLoadModule authz_core_module {modules}/mod_authz_core.so\n\
+         User nobody\nGroup nogroup\nDocumentRoot {p}\nKeepAlive On\nMaxKeepAliveRequests 50\n",
+        p = path.display()
+    );
+    fs::write(path.join("conf"), config).unwrap();
+    let mut apache = Command::new("/usr/sbin/apache2");
+    apache.arg("-f").arg(path.join("conf")).args(["-D", "FOREGROUND"]).stderr(Stdio::null());
+    let _apache = Running(apache.spawn().expect("apache2 is installed"));
+    wait("Apache listens", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
+    let url = format!("http://127.0.0.1:{port}/file");
+    let (report, code) =
+        press(&format!("http {url} --sessions 4 --requests 400 --checksum --server-from header:Server"));
+    assert_eq!((report.counts.ok, report.counts.bytes, code), (400, 400 * 1024, 0), "{:?}", report.errors);
+    // Apache ends a connection after 50 requests, and says so: nothing is lost by it.
+    assert!((8..=12).contains(&report.counts.connections), "{:?}", report.counts);
+    assert!(report.servers[0].name.starts_with("Apache"), "{:?}", report.servers);
+    let (report, _) = press(&format!("http {url} --sessions 4 --requests 100 --close-each --byte-count"));
+    assert_eq!((report.counts.ok, report.counts.connections), (100, 100));
+}
+
+#[test]
 #[ignore = "needs root, Postfix and Dovecot: tests/run"]
 fn postfix_lets_in_who_knows_the_password() {
     let folder = Folder::new("load-sasl");

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use smtp_director::model::{RealId, Weight};
 use smtp_director::weight::curve::{Band, Percent};
 use smtp_director::weight::law::{Input, Law, LawConfig, QueueLaw, Steps};
-use smtp_director::weight::parts::Parts;
+use smtp_director::weight::parts::{Check, Parts};
 use smtp_director::weight::signal::Queue;
 
 use super::farm::{Report, Seen, Weigher};
@@ -65,7 +65,8 @@ impl Weigher for Ours {
         let input = |(index, seen): (usize, &Seen)| Input {
             id: real(index),
             base: Weight(100),
-            check: seen.serves.then_some(Percent::ALL),
+            check: if seen.serves { Check::Part(Percent::ALL) } else { Check::Out },
+            agent: None,
             queue: seen.report.map(queue),
             banner: None,
         };

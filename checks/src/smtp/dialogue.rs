@@ -128,7 +128,8 @@ impl<'a> Dialogue<'a> {
             | Stage::Request
             | Stage::Echo
             | Stage::Command
-            | Stage::Delivery => None,
+            | Stage::Delivery
+            | Stage::Agent => None,
             Stage::Tls | Stage::StartTls => tls,
             Stage::Ehlo | Stage::Helo => Some(spec.ehlo_timeout),
             Stage::Auth => auth,
@@ -268,7 +269,8 @@ impl<'a> Dialogue<'a> {
             | Stage::Request
             | Stage::Echo
             | Stage::Command
-            | Stage::Delivery => self.quit(),
+            | Stage::Delivery
+            | Stage::Agent => self.quit(),
         }
     }
 
@@ -409,7 +411,7 @@ impl<'a> Dialogue<'a> {
             Stage::Auth => code == 235 || (code == 334 && self.wants_challenge()),
             Stage::Data => code == 354,
             Stage::Quit => code == 221,
-            Stage::Request | Stage::Echo | Stage::Command | Stage::Delivery => false,
+            Stage::Request | Stage::Echo | Stage::Command | Stage::Delivery | Stage::Agent => false,
         };
         if passes {
             return None;

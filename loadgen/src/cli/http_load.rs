@@ -14,7 +14,7 @@ use super::press::list;
 use super::target::{self, Reading};
 use crate::http::{Compare, HttpPlan, Statuses, Version};
 use crate::identify::Identify;
-use crate::job::{Choose, Job, Pace, Speech, TICK};
+use crate::job::{Choose, Job, Pace, Speech, TICK, Target};
 use crate::mail::{Content, Law, MailPlan};
 use crate::plan::{Arrivals, Profile, Share, Stop};
 use crate::report::http_load::{Compared, render};
@@ -22,13 +22,17 @@ use crate::run::{Second, Setting, Watch, run};
 use crate::smtp::SmtpPlan;
 use crate::tls::{self, Resume};
 use crate::wire::WirePlan;
+use crate::words::{Class, Trouble};
 
-const USAGE: &str = "usage:  http_load [-checksum] [-verbose] [-timeout secs] [-sip sip_file] [-cipher str] [-proxy host:port]
+const USAGE: &str = "usage:  http_load [-checksum] [-throttle] [-verbose] [-timeout secs] [-sip sip_file] [-cipher str] [-proxy host:port]
             -parallel N | -rate N [-jitter]
             -fetches N | -seconds N
             url_file
 One start specifier, either -parallel or -rate, is required.
 One end specifier, either -fetches or -seconds, is required.";
+
+/// Bytes a second of `-throttle`: a modem of 33.6 kbit/s.
+const MODEM: u64 = 3360;
 
 /// In the order in which they are compared.
 const OPTIONS: [&str; 13] = [
@@ -50,6 +54,8 @@ const OPTIONS: [&str; 13] = [
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Asked {
     checksum: bool,
+    /// Bytes a second.
+    throttle: Option<u64>,
     verbose: bool,
     jitter: bool,
     timeout: Option<u64>,
@@ -74,12 +80,7 @@ fn parse(arguments: &[String]) -> Result<Asked, String> {
             "-checksum" => asked.checksum = true,
             "-verbose" => asked.verbose = true,
             "-jitter" => asked.jitter = true,
-            "-throttle" => {
-                return Err("-throttle is not supported: `tc qdisc ... tbf` slows down any client".to_owned());
-            }
-            "-Throttle" => {
-                return Err("-Throttle is not supported: `tc qdisc ... tbf` slows down any client".to_owned());
-            }
+            "-throttle" => asked.throttle = Some(MODEM),
             _ => {
                 let value = words.next().ok_or_else(|| format!("{option} needs a value"))?;
                 let number = || {
@@ -87,6 +88,8 @@ fn parse(arguments: &[String]) -> Result<Asked, String> {
                     number.ok_or_else(|| format!("{option} needs a number of at least 1"))
                 };
                 match option {
+                    // Bits a second, ten for a byte, as on a serial line.
+                    "-Throttle" => asked.throttle = Some((number()? / 10).max(1)),
                     "-timeout" => asked.timeout = Some(number()?),
                     "-parallel" => (asked.parallel, asked.rate) = (Some(number()?), None),
                     "-rate" => (asked.rate, asked.parallel) = (Some(number()?), None),
@@ -127,12 +130,9 @@ pub(super) fn http_load(arguments: Vec<String>) -> Result<(), Exit> {
     let watchers: Vec<Box<dyn Watch>> = if asked.verbose { vec![Box::new(Verbose)] } else { Vec::new() };
     let setting = Setting { arguments, expected: Vec::new(), start_at: None, watchers, arrivals: None };
     let report = run(job, setting).map_err(Exit::system)?.report;
-    let _ = std::io::stdout().write_all(render(&report, report.most_open, compared).as_bytes());
+    super::output::print(&render(&report, report.most_open, compared)).map_err(Exit::system)?;
     if report.interrupted {
         return Err(Exit::new(Exit::INTERRUPTED, "interrupted"));
-    }
-    for row in report.errors.iter().filter(|row| row.class != "mismatch" && row.class != "timeout") {
-        let _ = writeln!(std::io::stderr(), "{} of {}: {}", row.class, row.phase, row.count);
     }
     if report.counts.ok == 0 { Err(Exit::system("nothing could be fetched")) } else { Ok(()) }
 }
@@ -156,6 +156,7 @@ fn job(asked: &Asked) -> Result<Job, String> {
     let proxy = proxy.transpose()?;
     for url in &urls {
         let mut target = reading.read(url)?;
+        target.label.clone_from(url);
         if let (Some(proxy), Speech::Http(request)) = (&proxy, &mut target.speech) {
             if url.starts_with("https:") {
                 return Err("-proxy is for http: only".to_owned());
@@ -211,6 +212,7 @@ fn job(asked: &Asked) -> Result<Job, String> {
             version: Version::Close,
             compare: if asked.checksum { Compare::Checksum } else { Compare::Bytes },
             statuses: Statuses::Count,
+            throttle: asked.throttle,
         },
         wire: WirePlan { sources: sources.transpose()?.unwrap_or_default(), ..WirePlan::default() },
         tls: tls::client(None, Resume::Never)?,
@@ -220,7 +222,37 @@ fn job(asked: &Asked) -> Result<Job, String> {
         drain: Duration::ZERO,
         tick: TICK,
         identify: Identify::Never,
+        tell: Some(if asked.checksum { tell_checksum } else { tell_bytes }),
     })
+}
+
+fn tell_checksum(target: &Target, trouble: Trouble) {
+    tell(target, trouble, "checksum wrong");
+}
+
+fn tell_bytes(target: &Target, trouble: Trouble) {
+    tell(target, trouble, "byte count wrong");
+}
+
+/// A line for each fetch that failed, in the words of the original and of strerror.
+fn tell(target: &Target, trouble: Trouble, mismatch: &str) {
+    let what = match trouble.class {
+        Class::Timeout => "timed out",
+        Class::Mismatch => mismatch,
+        Class::Refused => "Connection refused",
+        Class::Unreachable => "No route to host",
+        Class::Reset => "Connection reset by peer",
+        Class::Closed => "Connection closed in the middle",
+        Class::TlsFailed => "TLS handshake failed",
+        Class::NoDescriptors => "Too many open files",
+        Class::NoPorts => "Cannot assign requested address",
+        Class::TooLong => "Answer too long",
+        Class::Protocol => "Not HTTP",
+        Class::Tempfail | Class::Permfail | Class::Unexpected | Class::MissingCapability | Class::Local => {
+            trouble.class.name()
+        }
+    };
+    let _ = writeln!(std::io::stderr(), "{}: {what}", target.label);
 }
 
 /// `--- %g secs, %d fetches started, %d completed, %d current`, each minute.
@@ -254,6 +286,8 @@ mod tests {
     fn options_may_be_cut_short_as_there() {
         let asked = read("-p 20 -f 300 urls").unwrap();
         assert_eq!((asked.parallel, asked.fetches, asked.file.as_str()), (Some(20), Some(300), "urls"));
+        assert_eq!(read("-t -p 1 -f 1 u").unwrap().throttle, Some(3360));
+        assert_eq!(read("-T 1000 -p 1 -f 1 u").unwrap().throttle, Some(100));
         let asked = read("-r 600 -j -s 30 -c -v -ti 5 -si sips -ci x -pr p:8 urls").unwrap();
         assert_eq!(
             (asked.rate, asked.jitter, asked.seconds, asked.timeout),
@@ -283,7 +317,7 @@ mod tests {
             "-p 5 -j -s 1 urls",
             "-x -p 5 -f 5 urls",
             "-p x -f 1 urls",
-            "-t -p 5 -f 5 urls",
+            "-T -p 5 -f 5 urls",
             "-p 5 -f 5 a b",
             "-parallelx 5 -f 5 urls",
         ] {

@@ -5,6 +5,7 @@
 mod exporter;
 mod http_load;
 mod limit;
+mod live;
 mod merge;
 mod output;
 mod press;

@@ -8,9 +8,19 @@ use std::io::{BufWriter, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use super::{Exit, one_of};
+use crate::report::live::Shown;
 use crate::report::verdict::Threshold;
 use crate::report::{Report, csv, hlog};
 use crate::run::{Arrived, Second, Watch};
+
+#[derive(Clone, Copy)]
+enum How {
+    Auto,
+    Live,
+    Plain,
+    None,
+}
 
 #[derive(Debug, clap::Args)]
 #[group(id = "output")]
@@ -30,7 +40,7 @@ pub(super) struct Arguments {
     /// Metrics for Prometheus at http://HOST:PORT/metrics while it runs.
     #[arg(long, value_name = "HOST:PORT", help_heading = "Output")]
     prometheus: Option<std::net::SocketAddr>,
-    /// auto (a line that moves, on a terminal), plain (a line each second) or none.
+    /// auto (live on a terminal), live (a picture that is drawn over), plain (a line each second) or none.
     #[arg(long, value_name = "HOW", default_value = "auto", help_heading = "Output")]
     progress: String,
     /// Receive traced messages here, from behind the servers: lost, doubled, delay from end to end.
@@ -50,7 +60,31 @@ impl Arguments {
     }
 
     /// All who watch.
-    pub(super) fn watchers(&self, run: &str) -> Result<Vec<Box<dyn Watch>>, String> {
+    pub(super) fn watchers(&self, run: &str, shown: Shown) -> Result<Vec<Box<dyn Watch>>, Exit> {
+        let progress = one_of(
+            &self.progress,
+            &[("auto", How::Auto), ("live", How::Live), ("plain", How::Plain), ("none", How::None)],
+        );
+        let progress = progress.map_err(|e| Exit::usage(format!("--progress {}: {e}", self.progress)))?;
+        let mut watchers = self.files(run).map_err(Exit::system)?;
+        // Where nothing can be drawn over, lines come one below the other.
+        let drawn =
+            std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+        match progress {
+            How::None => {}
+            How::Auto if !drawn => watchers.push(Box::new(Plain { every: 10 })),
+            How::Auto | How::Live => watchers.push(Box::new(super::live::Picture::new(shown))),
+            How::Plain => watchers.push(Box::new(Plain { every: 1 })),
+        }
+        Ok(watchers)
+    }
+
+    /// Whether messages are traced.
+    pub(super) fn traces(&self) -> bool {
+        self.trace_listen.is_some()
+    }
+
+    fn files(&self, run: &str) -> Result<Vec<Box<dyn Watch>>, String> {
         let mut watchers: Vec<Box<dyn Watch>> = Vec::new();
         if let Some(path) = &self.csv {
             watchers.push(Box::new(Csv { file: Output::create(path)?, names: 0 }));
@@ -70,15 +104,6 @@ impl Arguments {
         }
         if let Some(address) = self.prometheus {
             watchers.push(Box::new(super::exporter::Exporter::start(address, run)?));
-        }
-        let terminal = std::io::stderr().is_terminal();
-        match self.progress.as_str() {
-            "none" => {}
-            "auto" if terminal => watchers.push(Box::new(Moving)),
-            "auto" | "plain" => {
-                watchers.push(Box::new(Plain { every: if self.progress == "auto" { 10 } else { 1 } }));
-            }
-            other => return Err(format!("--progress {other}: it is one of auto, plain, none")),
         }
         Ok(watchers)
     }
@@ -101,6 +126,17 @@ impl Arguments {
             complaints.extend(write_all(path, crate::report::html::render(report).as_bytes()).err());
         }
         complaints
+    }
+}
+
+/// Prints to standard output. Whoever has stopped reading misses it, and that is no trouble: the exit code tells the end.
+pub(super) fn print(text: &str) -> Result<(), String> {
+    let mut out = std::io::stdout();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(format!("standard output: {error}"))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -192,21 +228,6 @@ fn progress(second: &Second) -> String {
         total.ok,
         total.failed
     )
-}
-
-/// One line that is written over.
-struct Moving;
-
-impl Watch for Moving {
-    fn second(&mut self, second: &Second) -> Result<(), String> {
-        let _ = write!(std::io::stderr(), "\r\x1b[K{}", progress(second));
-        Ok(())
-    }
-
-    fn done(&mut self, _: &Report) -> Result<(), String> {
-        let _ = write!(std::io::stderr(), "\r\x1b[K");
-        Ok(())
-    }
 }
 
 /// A line now and then.

@@ -3,6 +3,7 @@
 //! Owns the order of a run and its exit code. Refuses to know how the work is done. Fails with [`Exit`]; what contradicts itself is named before
 //! anything is started.
 
+mod conflicts;
 mod flags;
 mod job;
 
@@ -30,8 +31,7 @@ pub(super) enum Default {
 /// Presses, shows and stores what came of it.
 pub(super) fn press(arguments: &Arguments, default: Default, given: Vec<String>) -> Result<(), Exit> {
     let (report, mut complaints) = perform(arguments, default, given)?;
-    // Whoever has stopped reading misses it; the exit code tells the end.
-    let _ = std::io::stdout().write_all(text::render(&report).as_bytes());
+    complaints.extend(super::output::print(&text::render(&report)).err());
     complaints.extend(arguments.output.store(&report));
     verdict(&report, &complaints)
 }
@@ -45,10 +45,15 @@ pub(super) fn perform(
     let thresholds = arguments.output.thresholds().map_err(Exit::usage)?;
     let identify = identify(arguments, default).map_err(Exit::usage)?;
     let expected = expected(arguments.expect.as_deref()).map_err(Exit::usage)?;
-    let start_at = arguments.start_at.as_deref().map(instant).transpose().map_err(Exit::usage)?;
+    let start_at = arguments.start_at.as_deref().map(instant).transpose();
+    let start_at = start_at.map_err(|error| Exit::usage(format!("--start-at: {error}")))?;
     let (job, rate) = job(arguments, default, identify).map_err(Exit::usage)?;
-    super::limit::raise(job.sessions + 64 + job.threads * 8);
-    let watchers: Vec<Box<dyn Watch>> = arguments.output.watchers(&job.mail.run).map_err(Exit::system)?;
+    let open = super::limit::raise(job.sessions + 64 + job.threads * 8);
+    if let Some(warning) = super::limit::warning(open, job.sessions) {
+        let _ = writeln!(std::io::stderr(), "smtp-loadgen: {warning}");
+    }
+    let shown = crate::report::live::Shown::new(&job, rate.as_deref());
+    let watchers: Vec<Box<dyn Watch>> = arguments.output.watchers(&job.mail.run, shown)?;
     let arrivals = arguments.output.trace().map_err(Exit::system)?;
     let setting = Setting { arguments: given, expected, start_at, watchers, arrivals };
     let ran = run(job, setting).map_err(Exit::system)?;
@@ -83,7 +88,7 @@ pub(super) fn verdict(report: &Report, complaints: &[String]) -> Result<(), Exit
 
 fn identify(arguments: &Arguments, default: Default) -> Result<Identify, String> {
     match (&arguments.server_from, default) {
-        (Some(text), _) => Identify::parse(text),
+        (Some(text), _) => Identify::parse(text).map_err(|error| format!("--server-from: {error}")),
         (None, Default::Smtp) => Ok(Identify::Banner),
         (None, Default::Http) => Ok(Identify::Never),
     }
@@ -92,9 +97,10 @@ fn identify(arguments: &Arguments, default: Default) -> Result<Identify, String>
 fn expected(text: Option<&str>) -> Result<Vec<(String, f64)>, String> {
     let rows = text.unwrap_or_default().split(',').map(str::trim).filter(|row| !row.is_empty());
     rows.map(|row| {
-        let (name, weight) = row.rsplit_once('=').ok_or_else(|| format!("\"{row}\" is not NAME=WEIGHT"))?;
+        let (name, weight) =
+            row.rsplit_once('=').ok_or_else(|| format!("--expect: \"{row}\" is not NAME=WEIGHT"))?;
         let weight = weight.parse::<f64>().ok().filter(|weight| weight.is_finite() && *weight >= 0.0);
-        Ok((name.to_owned(), weight.ok_or_else(|| format!("\"{row}\" is not NAME=WEIGHT"))?))
+        Ok((name.to_owned(), weight.ok_or_else(|| format!("--expect: \"{row}\" is not NAME=WEIGHT"))?))
     })
     .collect()
 }

@@ -13,7 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{Exit, one_of};
 use crate::sink::fault::Rule;
 use crate::sink::serve::{Served, SinkReport};
-use crate::sink::{Remember, Secret, SinkConfig};
+use crate::sink::{Proxied, Remember, Secret, SinkConfig};
 use crate::tls;
 
 /// Bytes of a message in which its id is looked for.
@@ -36,6 +36,9 @@ pub(super) struct Arguments {
     /// off, made (with a certificate made now), or CERT.pem,KEY.pem.
     #[arg(long, value_name = "HOW", default_value = "off")]
     starttls: String,
+    /// A PROXY header (v1 or v2) comes before the client's first byte; a session without one is ended.
+    #[arg(long)]
+    proxy: bool,
     /// Speak LMTP.
     #[arg(long)]
     lmtp: bool,
@@ -62,7 +65,8 @@ pub(super) struct Arguments {
 
 pub(super) fn sink(arguments: &Arguments) -> Result<(), Exit> {
     let config = config(arguments).map_err(Exit::usage)?;
-    let limit = arguments.duration.as_deref().map(crate::plan::time).transpose().map_err(Exit::usage)?;
+    let limit = arguments.duration.as_deref().map(crate::plan::time).transpose();
+    let limit = limit.map_err(|error| Exit::usage(format!("--duration: {error}")))?;
     super::limit::raise(arguments.max_sessions + 64);
     let threads =
         arguments.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
@@ -91,7 +95,7 @@ pub(super) fn sink(arguments: &Arguments) -> Result<(), Exit> {
         }
     })?;
     let report = served.report();
-    let _ = out.write_all(render(&report).as_bytes());
+    super::output::print(&render(&report)).map_err(Exit::system)?;
     if let Some(path) = &arguments.json {
         let text = serde_json::to_string_pretty(&report).unwrap_or_default() + "\n";
         super::output::write_all(path, text.as_bytes()).map_err(Exit::system)?;
@@ -106,6 +110,7 @@ fn config(arguments: &Arguments) -> Result<SinkConfig, String> {
     }
     config.max_sessions = arguments.max_sessions.max(1);
     config.remember = Remember::Runs;
+    config.proxied = if arguments.proxy { Proxied::Required } else { Proxied::No };
     config.rules = arguments.fault.iter().map(|text| Rule::parse(text)).collect::<Result<_, _>>()?;
     config.tls = match arguments.starttls.as_str() {
         "off" => None,
@@ -139,6 +144,12 @@ fn render(report: &SinkReport) -> String {
         "{} sessions ({} with TLS), {} messages, {} recipients, {} bytes, {} faults\n",
         report.sessions, report.secured, report.messages, report.recipients, report.bytes, report.faults
     );
+    if report.proxied + report.unproxied > 0 {
+        text.push_str(&format!(
+            "{} sessions with a PROXY header, of {} clients; {} without\n",
+            report.proxied, report.clients, report.unproxied
+        ));
+    }
     for run in &report.runs {
         text.push_str(&format!("run {}: {} arrived, {} doubled", run.run, run.arrived, run.doubled));
         if let Some(delay) = &run.delay {

@@ -5,6 +5,9 @@
 
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::sleep;
 
 use super::response::{After, MAX_HEAD, Response};
 use super::{Compare, Request, Statuses, Version};
@@ -40,7 +43,10 @@ impl Seat {
             let lost = |class| Trouble::lost(phase, class);
             match self.fill(MAX_HEAD).await {
                 // Each read has its limit, as with http_load; a server that dribbles has this one.
-                Ok(_) if u128::from(room.now() - begin) > DRIBBLE * room.job.timeout.as_nanos() => {
+                Ok(_)
+                    if plan.throttle.is_none()
+                        && u128::from(room.now() - begin) > DRIBBLE * room.job.timeout.as_nanos() =>
+                {
                     return Err(lost(Class::Timeout));
                 }
                 Ok(_) => {}
@@ -53,6 +59,10 @@ impl Seat {
             let Some(live) = &mut self.live else { return Err(lost(Class::Closed)) };
             let (used, done) = response.feed(live.conn.input(), header).map_err(lost)?;
             live.conn.consume(used);
+            if let Some(throttle) = plan.throttle {
+                let due = response.bytes.saturating_mul(1_000_000_000) / throttle.max(1);
+                sleep(Duration::from_nanos(due.saturating_sub(room.now() - begin))).await;
+            }
             if done {
                 break;
             }

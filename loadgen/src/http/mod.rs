@@ -17,6 +17,8 @@ pub struct HttpPlan {
     pub compare: Compare,
     /// Whether a status of 400 or more is a failure.
     pub statuses: Statuses,
+    /// Bytes of an answer that are read in a second, at most.
+    pub throttle: Option<u64>,
 }
 
 /// Which HTTP.

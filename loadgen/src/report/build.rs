@@ -4,8 +4,8 @@
 //! fail.
 
 use super::{
-    ErrorRow, FailoverRow, GeneratorRow, LatencyRow, PhaseRow, PlanRow, Point, ReplyRow, Report, SCHEMA,
-    ServerRow, SpreadRow, TraceRow,
+    ErrorRow, FailoverRow, GeneratorRow, LatencyRow, PhaseRow, PlanRow, Point, QuietRow, ReplyRow, Report,
+    SCHEMA, ServerRow, SpreadRow, TraceRow,
 };
 use crate::plan::Nanos;
 use crate::spread;
@@ -27,6 +27,8 @@ pub struct Frame {
     pub gap: (Nanos, Nanos),
     /// The first failure.
     pub first_failure: Option<Nanos>,
+    /// The first success after it.
+    pub first_good: Option<Nanos>,
     /// Over time.
     pub series: Vec<Point>,
     /// Expected weights by server.
@@ -55,8 +57,7 @@ impl Report {
         let counts = tally.counts;
         let elapsed = seconds(frame.elapsed);
         let (gap_from, gap_to) = frame.gap;
-        let failed = tally.counts.failed + tally.counts.broken > 0;
-        let (servers, spread) = servers(tally, &frame.expected);
+        let (servers, spread) = servers(tally, &frame.expected, &frame.series);
         let generator = generator(tally, &frame);
         Self {
             schema: SCHEMA.to_owned(),
@@ -103,7 +104,10 @@ impl Report {
                 longest_gap: seconds(gap_to.saturating_sub(gap_from)),
                 gap_from: seconds(gap_from),
                 first_failure: frame.first_failure.map(seconds),
-                good_again: (failed && gap_to < frame.elapsed).then(|| seconds(gap_to)),
+                first_good: frame.first_good.map(seconds),
+                good_again: (frame.first_failure.is_some_and(|first| first < gap_to)
+                    && gap_to < frame.elapsed)
+                    .then(|| seconds(gap_to)),
                 broken: counts.broken,
             },
             trace: frame.trace,
@@ -129,14 +133,20 @@ fn replies(tally: &Tally) -> Vec<ReplyRow> {
         .collect()
 }
 
-fn servers(tally: &Tally, expected: &[(String, f64)]) -> (Vec<ServerRow>, Option<SpreadRow>) {
+fn servers(
+    tally: &Tally,
+    expected: &[(String, f64)],
+    series: &[Point],
+) -> (Vec<ServerRow>, Option<SpreadRow>) {
     let connections: u64 = tally.servers.iter().map(|server| server.connections).sum();
     let done: u64 = tally.servers.iter().map(|server| server.ok).sum();
     let weights: f64 = expected.iter().map(|(_, weight)| weight).sum();
     let mut rows: Vec<ServerRow> = tally
         .servers
         .iter()
-        .map(|server| ServerRow {
+        .enumerate()
+        .map(|(place, server)| ServerRow {
+            quiet: quiet(series, place).filter(|quiet| quiet.is_long(server.ok, series.len())),
             name: server.name.clone(),
             connections: server.connections,
             ok: server.ok,
@@ -153,6 +163,7 @@ fn servers(tally: &Tally, expected: &[(String, f64)]) -> (Vec<ServerRow>, Option
         if !rows.iter().any(|row| is_called(&row.name, name)) {
             let expected = Some(weight * 100.0 / weights);
             rows.push(ServerRow {
+                quiet: None,
                 name: name.clone(),
                 connections: 0,
                 ok: 0,
@@ -176,6 +187,26 @@ fn servers(tally: &Tally, expected: &[(String, f64)]) -> (Vec<ServerRow>, Option
         skew: fit.skew,
     });
     (rows, spread)
+}
+
+/// The longest time in which a server did nothing though others did, of the whole rows of the series.
+fn quiet(series: &[Point], place: usize) -> Option<QuietRow> {
+    let (mut longest, mut now): (Option<QuietRow>, Option<QuietRow>) = (None, None);
+    let (_, whole) = series.split_last()?; // The last row is a part of its second.
+    for point in whole {
+        let mine = point.servers.get(place).map_or(0, |(ok, _)| *ok);
+        if mine > 0 || point.ok == 0 {
+            now = None;
+            continue;
+        }
+        let begun = now.unwrap_or(QuietRow { from: point.second, seconds: 0 });
+        let grown = QuietRow { seconds: begun.seconds + point.seconds, ..begun };
+        now = Some(grown);
+        if longest.is_none_or(|longest| longest.seconds < grown.seconds) {
+            longest = now;
+        }
+    }
+    longest
 }
 
 fn expected_of(name: &str, expected: &[(String, f64)]) -> Option<f64> {
@@ -208,10 +239,18 @@ fn generator(tally: &Tally, frame: &Frame) -> GeneratorRow {
     if frame.plan.model == "open" && cpu_share > BUSY {
         saturated.push(format!("its threads were busy {cpu_share:.0} % of the time"));
     }
-    let local: u64 = tally.errors.iter().filter_map(|row| row.get(Class::Local as usize)).sum();
-    if local > 0 {
-        saturated
-            .push(format!("{local} times this machine could not (descriptors, ports, routes, permission)"));
+    for (class, what) in [
+        (Class::Local, "this machine could not (memory, routes, permission)"),
+        (Class::NoDescriptors, "no descriptor was left: raise the limit (ulimit -n, LimitNOFILE=)"),
+        (
+            Class::NoPorts,
+            "no local port was left, or a source address is not ours: --messages-per-conn, --source, --close rst",
+        ),
+    ] {
+        let count: u64 = tally.errors.iter().filter_map(|row| row.get(class as usize)).sum();
+        if count > 0 {
+            saturated.push(format!("{count} times {what}"));
+        }
     }
     GeneratorRow { cpu_share, cpu_seconds: seconds(used), saturated }
 }

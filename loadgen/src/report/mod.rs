@@ -9,6 +9,7 @@ pub mod csv;
 pub mod hlog;
 pub mod html;
 pub mod http_load;
+pub mod live;
 pub mod metrics;
 pub mod svg;
 pub mod text;
@@ -273,6 +274,27 @@ pub struct ServerRow {
     /// Its service latency.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<LatencyRow>,
+    /// The longest time in which it did nothing though others did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quiet: Option<QuietRow>,
+}
+
+/// A time in which a server did nothing, to the second.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct QuietRow {
+    /// Its first second.
+    pub from: u64,
+    /// How many.
+    pub seconds: u64,
+}
+
+impl QuietRow {
+    /// Whether a server that did `done` in `rows` seconds would hardly be quiet for so long by chance.
+    #[must_use]
+    pub fn is_long(self, done: u64, rows: usize) -> bool {
+        let rows = u64::try_from(rows).unwrap_or(u64::MAX).max(1);
+        self.seconds >= 2 && self.seconds.saturating_mul(done) / rows >= 10
+    }
 }
 
 /// The chi-square test over connections.
@@ -298,7 +320,10 @@ pub struct FailoverRow {
     /// The first failure of all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_failure: Option<f64>,
-    /// The first success after that gap.
+    /// The first success after the first failure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_good: Option<f64>,
+    /// The first success after that gap, where it began with a failure or had one in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub good_again: Option<f64>,
     /// Connections that were lost in the middle.

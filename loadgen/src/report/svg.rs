@@ -33,6 +33,8 @@ pub struct Chart<'a> {
     pub y: &'a str,
     /// Which axes are logarithmic.
     pub log: Scale,
+    /// Parts of the x axis that are marked, from and to.
+    pub bands: Vec<(f64, f64)>,
 }
 
 /// Which axes are logarithmic.
@@ -96,6 +98,15 @@ impl Chart<'_> {
             };
             HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM)
         };
+        for &(from, to) in &self.bands {
+            let (from, to) = (x(from.clamp(low_x, high_x)), x(to.clamp(low_x, high_x)));
+            write!(
+                out,
+                "<rect x=\"{from:.1}\" y=\"{TOP}\" width=\"{:.1}\" height=\"{}\" fill=\"var(--bad)\" opacity=\".12\"/>",
+                (to - from).max(2.0),
+                HEIGHT - TOP - BOTTOM
+            )?;
+        }
         for &tick in &ticks {
             let at = y(tick);
             write!(
@@ -165,7 +176,7 @@ impl Chart<'_> {
                 .map(|(x, label)| (x, label.to_owned()))
                 .collect();
         }
-        let step = nice(high - low).get(1).copied().unwrap_or(1.0).max(1.0);
+        let step = nice((high - low) / 2.0).get(1).copied().unwrap_or(1.0).max(1.0);
         let mut ticks = Vec::new();
         let mut tick = (low / step).ceil() * step;
         while tick <= high && ticks.len() < 20 {
@@ -226,7 +237,7 @@ mod tests {
         ] {
             for log in [scale(false, false), scale(false, true)] {
                 let line = Line { color: "--a", name: String::new(), points: points.clone() };
-                let svg = Chart { lines: vec![line], x: "x", y: "y", log }.render();
+                let svg = Chart { lines: vec![line], x: "x", y: "y", log, bands: vec![(0.5, 9.0)] }.render();
                 assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
             }
         }

@@ -126,6 +126,11 @@ fn servers(report: &Report, out: &mut String) -> std::fmt::Result {
             at(row.service.as_ref().map(|row| row.p99)),
         )?;
     }
+    for row in &report.servers {
+        if let Some(quiet) = row.quiet {
+            writeln!(out, "{}: nothing done for {} s from {} s on", row.name, quiet.seconds, quiet.from)?;
+        }
+    }
     if let Some(spread) = &report.spread {
         if spread.chi_square == f64::MAX {
             return writeln!(out, "spread: a server answered that was not expected");
@@ -170,9 +175,13 @@ fn endings(report: &Report, out: &mut String) -> std::fmt::Result {
         )?;
         if let Some(first) = failover.first_failure {
             write!(out, "; first failure at {first:.3} s")?;
+            match failover.first_good {
+                Some(good) => write!(out, ", first success after it at {good:.3} s")?,
+                None => out.push_str(", no success after it"),
+            }
         }
         if let Some(good) = failover.good_again {
-            write!(out, "; good again at {good:.3} s")?;
+            write!(out, "; after the gap good again at {good:.3} s")?;
         }
         out.push('\n');
     }

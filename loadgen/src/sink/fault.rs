@@ -45,7 +45,7 @@ pub enum Act {
     Half,
     /// It comes byte by byte, with this between.
     Dribble(Duration),
-    /// It does not come, and the connection stays.
+    /// It does not come, nor does any other; the connection stays.
     Silence,
     /// Something comes that is no SMTP.
     Garbage,

@@ -9,17 +9,18 @@
 
 pub mod content;
 pub mod fault;
+pub mod proxied;
 pub mod serve;
 pub mod session;
 mod talk;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use ahash::AHashMap;
+use ahash::{AHashMap, AHashSet};
 use rustls::ServerConfig;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -58,6 +59,18 @@ pub struct SinkConfig {
     pub tls: Option<Secret>,
     /// What it remembers of messages.
     pub remember: Remember,
+    /// Whether a PROXY header comes first.
+    pub proxied: Proxied,
+}
+
+/// Whether a PROXY header comes first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Proxied {
+    /// None is looked for.
+    #[default]
+    No,
+    /// A session without one is ended before its banner.
+    Required,
 }
 
 /// A certificate and its key. All are equal: who compares sinks does not mean their keys.
@@ -99,6 +112,7 @@ impl SinkConfig {
             rules: Vec::new(),
             tls: None,
             remember: Remember::Ids,
+            proxied: Proxied::No,
         }
     }
 }
@@ -142,6 +156,8 @@ struct Counts {
     recipients: AtomicU64,
     bytes: AtomicU64,
     ill: AtomicU64,
+    proxied: AtomicU64,
+    unproxied: AtomicU64,
 }
 
 impl Shared {
@@ -155,6 +171,8 @@ struct Taken {
     messages: u64,
     ids: Ledger,
     runs: serve::Runs,
+    /// Clients that PROXY headers named, as far as there is room.
+    clients: AHashSet<IpAddr>,
 }
 
 impl Shared {

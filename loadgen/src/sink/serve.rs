@@ -68,6 +68,12 @@ pub struct SinkReport {
     pub bytes: u64,
     /// Answers that were made ill.
     pub faults: u64,
+    /// Sessions with a PROXY header, those ended because they had none, and how many clients the headers named.
+    pub proxied: u64,
+    /// As above.
+    pub unproxied: u64,
+    /// As above; at most 65536 are told apart.
+    pub clients: usize,
     /// By load run.
     pub runs: Vec<RunRow>,
 }
@@ -105,6 +111,12 @@ impl Served {
         let shared = Arc::new(Shared::new(config));
         let (stop, stopped) = watch::channel(());
         let mut address = listen;
+        if threads > 1 {
+            // Our listeners share their port, but not with somebody else's: this one asks whether it is free.
+            let probe = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+            probe.set_reuse_address(true)?;
+            probe.bind(&address.into())?;
+        }
         let mut listeners = Vec::new();
         for _ in 0..threads {
             let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), None)?;
@@ -157,6 +169,9 @@ impl Served {
             recipients: counts.recipients.load(Ordering::Relaxed),
             bytes: counts.bytes.load(Ordering::Relaxed),
             faults: counts.ill.load(Ordering::Relaxed),
+            proxied: counts.proxied.load(Ordering::Relaxed),
+            unproxied: counts.unproxied.load(Ordering::Relaxed),
+            clients: taken.clients.len(),
             runs,
         }
     }

@@ -15,11 +15,13 @@ use tokio_rustls::TlsAcceptor;
 
 use super::fault::{ALWAYS, Act, Stage};
 use super::session::{Session, Turn};
-use super::{Fault, IDLE, Secret, Shared};
+use super::{Fault, IDLE, Proxied, Secret, Shared, proxied};
 use crate::wire::Patience;
 
 /// Bytes of one read.
 const READ: usize = 16 * 1024;
+/// Most clients of PROXY headers that are told apart.
+const MAX_CLIENTS: usize = 65_536;
 
 /// How a conversation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +35,9 @@ pub(super) enum End {
 pub(super) async fn converse(stream: &mut TcpStream, shared: &Shared) -> io::Result<End> {
     stream.set_nodelay(true)?;
     shared.counts.sessions.fetch_add(1, Ordering::Relaxed);
+    if shared.config.proxied == Proxied::Required && !introduced(stream, shared).await? {
+        return Ok(End::Closed);
+    }
     let mut fault = shared.fault.subscribe();
     let busy = match timeout(IDLE, fault.wait_for(|fault| *fault != Some(Fault::SilentBanner))).await {
         Ok(Ok(fault)) => *fault == Some(Fault::RejectBanner421),
@@ -77,6 +82,36 @@ pub(super) async fn converse(stream: &mut TcpStream, shared: &Shared) -> io::Res
         let _ = timeout(IDLE, secured.shutdown()).await;
     }
     Ok(end)
+}
+
+/// Whether a PROXY header came, and nothing else.
+async fn introduced(stream: &mut TcpStream, shared: &Shared) -> io::Result<bool> {
+    let mut header = Vec::new();
+    let client = loop {
+        let wanted = match proxied::wanted(&header) {
+            Ok(0) => break proxied::client(&header),
+            Ok(wanted) => wanted,
+            Err(error) => break Err(error),
+        };
+        let held = header.len();
+        header.resize(held + wanted, 0);
+        let read = timeout(IDLE, stream.read_exact(header.get_mut(held..).unwrap_or_default())).await;
+        if !matches!(read, Ok(Ok(_))) {
+            break Err(proxied::NoHeader);
+        }
+    };
+    let Ok(client) = client else {
+        shared.counts.unproxied.fetch_add(1, Ordering::Relaxed);
+        return Ok(false);
+    };
+    shared.counts.proxied.fetch_add(1, Ordering::Relaxed);
+    if let Some(client) = client {
+        let mut taken = shared.taken();
+        if taken.clients.len() < MAX_CLIENTS {
+            taken.clients.insert(client.ip());
+        }
+    }
+    Ok(true)
 }
 
 /// A session with its dice.
@@ -157,7 +192,11 @@ fn roll(
 }
 
 /// Does to an answer what shall be done; says whether that is the end.
-async fn suffer<S: AsyncWrite + Unpin>(stream: &mut S, act: Act, answer: &[u8]) -> io::Result<Option<End>> {
+async fn suffer<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    act: Act,
+    answer: &[u8],
+) -> io::Result<Option<End>> {
     let mut patience = Patience::new();
     match act {
         Act::Reject(_) => {}
@@ -177,7 +216,12 @@ async fn suffer<S: AsyncWrite + Unpin>(stream: &mut S, act: Act, answer: &[u8]) 
                 sleep(time).await;
             }
         }
-        Act::Silence => {}
+        Act::Silence => {
+            // Nor does any answer behind it: the next one would be taken for it.
+            let mut buffer = [0; 1024];
+            while timeout(IDLE, stream.read(&mut buffer)).await?? > 0 {}
+            return Ok(Some(End::Closed));
+        }
         Act::Garbage => write(stream, b"\x16\x03garbage\0\r\n", &mut patience).await?,
     }
     Ok(None)

@@ -22,6 +22,8 @@ pub struct Shared {
     gap: Mutex<Gap>,
     /// The first failure.
     pub(super) first_failure: AtomicU64,
+    /// The first success after that.
+    first_good: AtomicU64,
     /// Numbers of messages that a server accepted, where they are traced.
     pub accepted: Option<Mutex<Numbers>>,
     pub(crate) first_answers: Vec<AtomicU64>,
@@ -57,6 +59,7 @@ impl Shared {
             last_ok: AtomicU64::new(0),
             gap: Mutex::default(),
             first_failure: AtomicU64::new(u64::MAX),
+            first_good: AtomicU64::new(u64::MAX),
             accepted: accepted.map(Mutex::new),
             first_answers: job.targets.iter().map(|_| AtomicU64::new(0)).collect(),
             store: Store::new(job.seed),
@@ -85,7 +88,17 @@ impl Shared {
         Some(self.first_failure.load(Ordering::Relaxed)).filter(|first| *first != u64::MAX)
     }
 
+    /// The first success after the first failure.
+    #[must_use]
+    pub fn first_good(&self) -> Option<Nanos> {
+        Some(self.first_good.load(Ordering::Relaxed)).filter(|first| *first != u64::MAX)
+    }
+
     pub(super) fn good(&self, now: Nanos) {
+        if self.first_failure.load(Ordering::Relaxed) <= now && self.first_good.load(Ordering::Relaxed) > now
+        {
+            self.first_good.fetch_min(now, Ordering::Relaxed);
+        }
         let before = self.last_ok.fetch_max(now, Ordering::Relaxed);
         // Most are far below a millisecond, and no lock is taken for those.
         if now.saturating_sub(before) > 1_000_000 {

@@ -12,6 +12,7 @@ use super::Farm;
 use super::canary::Wanted;
 use super::check::{Asked, CheckLayer};
 use super::fields::{Fields, Setting};
+use super::law::QueueLayer;
 use super::types::CheckType;
 use super::values::{port, real_addresses, whole, word};
 use super::vocabulary::{CHECK, FALLBACK, TUNNEL};
@@ -120,6 +121,7 @@ pub(super) struct Service<'a> {
     pub(super) route: Route,
     pub(super) weight: u32,
     pub(super) check: CheckLayer,
+    pub(super) queue: QueueLayer,
     pub(super) canary: Option<Wanted>,
     /// Every server so far, and where it stands.
     pub(super) servers: BTreeMap<RealId, Place>,
@@ -139,6 +141,7 @@ impl Service<'_> {
         let route = Route::read(fields, Some(&self.route));
         let (upper_threshold, lower_threshold) = read_thresholds(fields);
         let check = CheckLayer::read(fields.table("check", &CHECK).as_ref(), &self.check);
+        let queue = self.queue.of_real(fields);
         if addresses.is_absent() {
             fields.rule("address is missing; write address = \"10.0.0.11\"".into());
         }
@@ -174,7 +177,8 @@ impl Service<'_> {
                 break;
             }
             let checks = self.plans(&check, target, place);
-            reals.push(RealConfig { id: RealId(target), settings, checks, off: is_off });
+            let agent = queue.plan(*ip);
+            reals.push(RealConfig { id: RealId(target), settings, checks, agent, off: is_off });
         }
         reals
     }

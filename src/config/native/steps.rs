@@ -378,7 +378,7 @@ pub(super) fn pattern(raw: &Raw<'_>) -> Result<Pattern, String> {
     Pattern::new(text).map_err(|error| format!("{} is no regular expression: {error}", raw.shown()))
 }
 
-fn host_name(raw: &Raw<'_>) -> Result<String, String> {
+pub(super) fn host_name(raw: &Raw<'_>) -> Result<String, String> {
     let want = "a host name such as \"mail.example.com\"";
     let text = text(raw, want)?;
     if is_host_name(text) {

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::vocabulary::{FALLBACK, REAL, TUNNEL};
+use super::vocabulary::{FALLBACK, LATENCY, QUEUE, QUEUE_TLS, REAL, TUNNEL};
 use super::*;
 use crate::config::ProxyProtocol;
 use crate::config::diagnostic::Lines;
@@ -335,8 +335,8 @@ fn an_unknown_key_is_answered_with_the_known_one() {
         (real_with("address = \"10.0.0.11\"\nwieght = 1"), "6:1 wieght: unknown key in [[virtual.real]]; did you mean \"weight\"?"),
         (real_with("address = \"10.0.0.11\"\nscheduler = 1"), "6:1 scheduler: unknown key in [[virtual.real]]; it belongs to [[virtual]]"),
         (text("wieght = 1", "address = \"192.0.2.25:25\"", "address = \"10.0.0.11\""), "1:1 wieght: unknown key in the top level; did you mean \"weight\" of [[virtual]] or [[virtual.real]]?"),
-        (virtual_with("\"x.y\" = 1"), "4:1 x.y: unknown key in [[virtual]]; known are name, address, fwmark, family, protocol, scheduler, scheduler_flags, one_packet, forward, tunnel, persistence, netmask, quiescent, drain, floor, on_exit, fallback, fallback_command, monitor_file, proxy_protocol, idle, vip_check, weight, canary, alert, check, real"),
-        (text("\"a[0].b\" = 1", "address = \"192.0.2.25:25\"", "address = \"10.0.0.11\""), "1:1 a[0].b: unknown key in the top level; known are dataplane, http, log, log_format, log_to, supervised, autoreload, callback, execute, maintenance_dir, readd_quiescent, on_exit, resync, vip_marks, alert, check, virtual"),
+        (virtual_with("\"x.y\" = 1"), "4:1 x.y: unknown key in [[virtual]]; known are name, address, fwmark, family, protocol, scheduler, scheduler_flags, one_packet, forward, tunnel, persistence, netmask, quiescent, drain, floor, queue, latency, slow_start, on_exit, fallback, fallback_command, monitor_file, proxy_protocol, idle, vip_check, weight, canary, alert, check, real"),
+        (text("\"a[0].b\" = 1", "address = \"192.0.2.25:25\"", "address = \"10.0.0.11\""), "1:1 a[0].b: unknown key in the top level; known are dataplane, http, log, log_format, log_to, supervised, autoreload, callback, execute, maintenance_dir, readd_quiescent, on_exit, resync, vip_marks, arp_watch, alert, check, virtual"),
         ("[virtal]\naddress = \"192.0.2.25:25\"\n[[virtual]]\naddress = \"192.0.2.25:25\"\nreal = [{ address = \"10.0.0.11\" }]".into(), "1:2 virtal: unknown key in the top level; did you mean \"virtual\"?"),
         (virtual_with("check.intervall = \"5s\""), "4:7 intervall: unknown key in check; did you mean \"interval\"?"),
         (virtual_with("forward = \"ipip\"\ntunnel = { type = \"gre\", prot = 1 }"), "5:26 prot: unknown key in tunnel; did you mean \"port\"?"),
@@ -353,6 +353,9 @@ fn every_listed_key_is_read() {
         (&CHECK, "[[virtual]]\n", "check."),
         (&FALLBACK, "[[virtual]]\n", "fallback."),
         (&TUNNEL, "[[virtual]]\n", "tunnel."),
+        (&QUEUE, "[[virtual]]\n", "queue."),
+        (&QUEUE_TLS, "[[virtual]]\n", "queue.tls."),
+        (&LATENCY, "[[virtual]]\n", "latency."),
         (&REAL, "[[virtual]]\n[[virtual.real]]\n", ""),
         (&TUNNEL, "[[virtual]]\n[[virtual.real]]\n", "tunnel."),
     ] {

@@ -11,6 +11,7 @@ use config::ValueKind;
 use super::canary::{self, Wanted};
 use super::check::CheckLayer;
 use super::fields::{Fields, Raw, Setting};
+use super::law;
 use super::outside::{AlertLayer, command_line};
 use super::reals::{Route, Service};
 use super::steps::file;
@@ -56,6 +57,7 @@ pub(super) fn lower<'a>(fields: &Fields<'_>, farm: &'a Farm<'a>) -> Option<Lower
     let called = fields.read("name", name);
     let quiescent = fields.read("quiescent", boolean).or(true);
     let floor = fields.read("floor", floor).or(Some(FLOOR));
+    let (queue, law) = law::read(fields, &settings.scheduler, floor.unwrap_or(0));
     let on_exit = fields.read("on_exit", |raw| word(raw, &ON_EXITS)).or(farm.on_exit);
     let command = fields.read("fallback_command", command_line);
     let monitor_file = fields.read("monitor_file", file);
@@ -71,6 +73,7 @@ pub(super) fn lower<'a>(fields: &Fields<'_>, farm: &'a Farm<'a>) -> Option<Lower
         weight: fields.read("weight", |raw| whole(raw, 0..=Weight::MAX_CONFIGURED)).or(usual_weight),
         check: CheckLayer::read(fields.table("check", &CHECK).as_ref(), &farm.check)
             .expecting(proxy.protocol),
+        queue,
         canary: canary::read(fields.table("canary", &CANARY).as_ref()),
         servers: BTreeMap::new(),
     };
@@ -84,6 +87,9 @@ pub(super) fn lower<'a>(fields: &Fields<'_>, farm: &'a Farm<'a>) -> Option<Lower
         reals.extend(service.lower_real(&real));
     }
     let fallback = service.lower_fallback(fields);
+    if farm.dataplane != Some(DataplaneChoice::Proxy) {
+        law::refuse_slots(fields, &settings.scheduler, (law.as_ref(), &reals));
+    }
     let canary = service.canary;
     let is_asked = |real: &RealConfig| real.checks.iter().any(|plan| plan.tier == Tier::Canary);
     if let Some(canary) = canary.as_ref().filter(|_| !reals.is_empty() && !reals.iter().any(is_asked)) {
@@ -100,6 +106,7 @@ pub(super) fn lower<'a>(fields: &Fields<'_>, farm: &'a Farm<'a>) -> Option<Lower
             quiescent,
             drain,
             floor,
+            law,
             on_exit,
             fallback,
             fallback_command: command.given().map(|(command, _)| command.clone()),

@@ -27,6 +27,7 @@ pub(super) static TOP: Scope = Scope {
         "on_exit",
         "resync",
         "vip_marks",
+        "arp_watch",
         "alert",
         "check",
         "virtual",
@@ -50,6 +51,9 @@ pub(super) static VIRTUAL: Scope = Scope {
         "quiescent",
         "drain",
         "floor",
+        "queue",
+        "latency",
+        "slow_start",
         "on_exit",
         "fallback",
         "fallback_command",
@@ -66,7 +70,17 @@ pub(super) static VIRTUAL: Scope = Scope {
 };
 pub(super) static REAL: Scope = Scope {
     title: "[[virtual.real]]",
-    keys: &["address", "port", "weight", "forward", "tunnel", "upper_threshold", "lower_threshold", "check"],
+    keys: &[
+        "address",
+        "port",
+        "weight",
+        "forward",
+        "tunnel",
+        "upper_threshold",
+        "lower_threshold",
+        "queue",
+        "check",
+    ],
 };
 pub(super) static CHECK: Scope = Scope {
     title: "check",
@@ -122,9 +136,19 @@ pub(super) static CANARY: Scope = Scope {
 pub(super) static TUNNEL: Scope = Scope { title: "tunnel", keys: &["type", "port", "checksum"] };
 pub(super) static FALLBACK: Scope = Scope { title: "fallback", keys: &["address", "forward"] };
 
+pub(super) static QUEUE: Scope = Scope {
+    title: "queue",
+    keys: &["agent", "command", "tls", "full_at", "floor_at", "interval", "deadline"],
+};
+pub(super) static QUEUE_TLS: Scope =
+    Scope { title: "queue.tls", keys: &["ca_file", "certificate", "key", "name"] };
+pub(super) static LATENCY: Scope = Scope { title: "latency", keys: &["full_at", "floor_at"] };
+
 /// Where a key that is unknown in one table may belong.
-static SCOPES: [&Scope; 12] =
-    [&TOP, &VIRTUAL, &REAL, &CHECK, &TUNNEL, &FALLBACK, &TLS, &AUTH, &MAIL, &DATA, &ALERT, &CANARY];
+static SCOPES: [&Scope; 15] = [
+    &TOP, &VIRTUAL, &REAL, &CHECK, &TUNNEL, &FALLBACK, &TLS, &AUTH, &MAIL, &DATA, &QUEUE, &QUEUE_TLS,
+    &LATENCY, &ALERT, &CANARY,
+];
 
 /// `"a", "b"`.
 pub(super) fn quoted(words: &[&str]) -> String {

@@ -48,7 +48,7 @@ fn a_lost_canary_is_a_soft_reason() {
     find(&mut play, &canaries[1], Down, Some(Reason::Lost));
     play.now += 300 * SECOND;
     assert_eq!(play.step().1, "1=0 2=5 3=5", "a third would be too little");
-    assert_eq!(play.state.held(play.now, &play.state.config().virtuals[0]).len(), 1);
+    assert_eq!(play.state.held(&play.state.config().virtuals[0]).len(), 1);
 }
 
 #[test]

@@ -27,13 +27,25 @@ pub(in crate::cli) struct Arguments {
     #[arg(long, value_name = "N", help_heading = "Load")]
     pub(super) sessions: Option<usize>,
     /// How open arrivals lie: uniform, poisson or jitter.
-    #[arg(long, value_name = "LAW", default_value = "uniform", help_heading = "Load")]
+    #[arg(
+        long,
+        value_name = "LAW",
+        default_value = "uniform",
+        help_heading = "Load",
+        conflicts_with = "sessions"
+    )]
     pub(super) arrivals: String,
     /// What is due within this time is started together, at its end: 1ms takes half the CPU of 250us, and is up to 1 ms late.
     #[arg(long, value_name = "TIME", default_value = "250us", help_heading = "Load")]
     pub(super) tick: String,
     /// Sessions of an open load at one time.
-    #[arg(long, value_name = "N", default_value_t = 1000, help_heading = "Load")]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1000,
+        help_heading = "Load",
+        conflicts_with = "sessions"
+    )]
     pub(super) max_sessions: usize,
     /// End after so many messages or requests.
     #[arg(long, value_name = "N", alias = "requests", help_heading = "Load")]
@@ -48,7 +60,7 @@ pub(in crate::cli) struct Arguments {
     #[arg(long, value_name = "LAW", alias = "requests-per-conn", help_heading = "Load")]
     pub(super) messages_per_conn: Option<String>,
     /// Time between two of a session in a closed load: 100ms or 100ms..500ms.
-    #[arg(long, value_name = "TIME", default_value = "0s", help_heading = "Load")]
+    #[arg(long, value_name = "TIME", default_value = "0s", help_heading = "Load", conflicts_with_all = ["rate", "profile"])]
     pub(super) think: String,
     /// Threads; without it one for each core, but no more than sessions.
     #[arg(long, value_name = "N", help_heading = "Load")]
@@ -116,7 +128,7 @@ pub(in crate::cli) struct Arguments {
     #[arg(long, help_heading = "Messages")]
     pub(super) same_body: bool,
     /// Send these in turn: eml:FILE or folder, mbox:FILE, maildir:FOLDER.
-    #[arg(long, value_name = "SOURCE", help_heading = "Messages", conflicts_with_all = ["same_body"])]
+    #[arg(long, value_name = "SOURCE", help_heading = "Messages", conflicts_with_all = ["same_body", "size"])]
     pub(super) corpus: Option<String>,
     /// Sender; several are taken in turn, @FILE has one a line, <> is the null sender.
     #[arg(long, value_name = "ADDRESS", default_value = "sender@example.com", help_heading = "Messages")]

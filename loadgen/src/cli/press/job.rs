@@ -61,6 +61,7 @@ pub(super) fn job(
         return Err("there is no target".to_owned());
     }
     target::number(&mut targets);
+    super::conflicts::look(arguments, &targets)?;
     let lmtp = urls.iter().any(|url| url.starts_with("lmtp:"));
     if lmtp && !urls.iter().all(|url| url.starts_with("lmtp:") || url.starts_with("http")) {
         return Err("lmtp:// and smtp:// do not mix in one run".to_owned());
@@ -73,8 +74,16 @@ pub(super) fn job(
     };
     let mut stop = Stop {
         count: arguments.messages,
-        time: arguments.duration.as_deref().map(time).transpose()?.or(length),
+        time: arguments
+            .duration
+            .as_deref()
+            .map(|text| named_time("--duration", text))
+            .transpose()?
+            .or(length),
     };
+    if stop.time == Some(Duration::ZERO) {
+        return Err("--duration 0s is no load".to_owned());
+    }
     if stop == Stop::default() {
         stop.time = Some(DEFAULT_DURATION);
     }
@@ -87,7 +96,7 @@ pub(super) fn job(
     );
     // Without a word for it, HTTP keeps its connections and SMTP does what mail servers do with theirs.
     let per_connection = match (&arguments.messages_per_conn, default) {
-        (Some(law), _) => Law::parse(law)?,
+        (Some(law), _) => Law::parse(law).map_err(|error| format!("--messages-per-conn: {error}"))?,
         (None, Default::Smtp) => Law::Fixed(1),
         (None, Default::Http) => Law::Fixed(0),
     };
@@ -109,15 +118,16 @@ pub(super) fn job(
         per_connection,
         smtp: smtp(arguments, lmtp)?,
         mail: mail(arguments, run_id)?,
-        http: HttpPlan { version, compare, statuses: Statuses::Judge },
+        http: HttpPlan { version, compare, statuses: Statuses::Judge, throttle: None },
         wire: wire(arguments)?,
         tls: tls::client(arguments.tls_ca.as_deref(), resume)?,
-        connect_timeout: time(&arguments.connect_timeout)?,
-        timeout: time(&arguments.timeout)?,
-        idle: time(&arguments.idle)?,
-        drain: time(&arguments.drain)?,
+        connect_timeout: named_time("--connect-timeout", &arguments.connect_timeout)?,
+        timeout: named_time("--timeout", &arguments.timeout)?,
+        idle: named_time("--idle", &arguments.idle)?,
+        drain: named_time("--drain", &arguments.drain)?,
         tick: tick(&arguments.tick)?,
         identify,
+        tell: None,
     };
     Ok((job, rate))
 }
@@ -138,13 +148,15 @@ fn pace(arguments: &Arguments) -> Result<PaceOf, String> {
     .map_err(|error| format!("--arrivals {}: {error}", arguments.arrivals))?;
     let profile = match (&arguments.rate, &arguments.profile) {
         (Some(text), _) => {
-            let rate = rate(text)?;
+            let rate = rate(text).map_err(|error| format!("--rate: {error}"))?;
             if rate == 0.0 {
                 return Err("--rate 0 is no load".to_owned());
             }
             Some((Profile::constant(rate), text.clone()))
         }
-        (None, Some(text)) => Some((Profile::parse(text)?, text.clone())),
+        (None, Some(text)) => {
+            Some((Profile::parse(text).map_err(|error| format!("--profile: {error}"))?, text.clone()))
+        }
         (None, None) => None,
     };
     let Some((profile, text)) = profile else {
@@ -171,8 +183,12 @@ fn pace(arguments: &Arguments) -> Result<PaceOf, String> {
     Ok((Pace::Open { profile, arrivals }, arguments.max_sessions, Some(text), length))
 }
 
+fn named_time(flag: &str, text: &str) -> Result<Duration, String> {
+    time(text).map_err(|error| format!("{flag}: {error}"))
+}
+
 fn millis(text: &str) -> Result<u64, String> {
-    time(text).map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+    named_time("--think", text).map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
 }
 
 fn smtp(arguments: &Arguments, lmtp: bool) -> Result<SmtpPlan, String> {
@@ -292,7 +308,7 @@ fn mail(arguments: &Arguments, run: String) -> Result<MailPlan, String> {
             "<{stranger}> may be somebody's; if the domain is yours, say --i-own-domain {domain}"
         ));
     }
-    let recipients = Law::parse(&arguments.recipients)?;
+    let recipients = Law::parse(&arguments.recipients).map_err(|error| format!("--recipients: {error}"))?;
     if matches!(recipients, Law::Fixed(0) | Law::Uniform(0, _))
         || matches!(recipients, Law::Fixed(n) | Law::Uniform(_, n) if n > 100_000)
     {
