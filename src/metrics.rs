@@ -41,6 +41,7 @@ const CANARIES_SILENT: &str = "smtp_director_canaries_silent";
 const REAL_CANARY: &str = "smtp_director_real_canary_delay_seconds";
 const REAL_OVERDUE: &str = "smtp_director_real_canary_overdue_seconds";
 const CUT_OFF: &str = "smtp_director_cut_off";
+const VIP_STRANGERS: &str = "smtp_director_vip_strangers";
 const VIP_DOUBTED: &str = "smtp_director_vip_doubted";
 const REAL_WEIGHT: &str = "smtp_director_real_weight";
 const REAL_CONFIGURED: &str = "smtp_director_real_configured_weight";
@@ -57,12 +58,13 @@ const QUEUE_REPORTS: &str = "smtp_director_queue_reports_total";
 const REAL_CONNECTIONS: &str = "smtp_director_real_connections_total";
 
 /// Name, labels and help of every gauge.
-const GAUGES: [(&str, &str); 25] = [
+const GAUGES: [(&str, &str); 26] = [
     (INFO, "Always 1; labels: version, dataplane"),
     (IN_SYNC, "1 while the table is as it should be"),
     (LAST_SYNC, "When the table was last found or made as it should be"),
     (LAST_RELOAD_OK, "1 while the last reload of the configuration was accepted"),
     (CUT_OFF, "1 while no real server answers at all, so that nothing follows from it for any"),
+    (VIP_STRANGERS, "Hosts that answer for the VIP beside this one: clients reach them past it; labels: vip"),
     (
         VIP_DOUBTED,
         "1 while no real server answers through the VIP although all are well, so that nothing follows from it; labels: \
@@ -189,6 +191,10 @@ impl Exporter {
         gauge!(CANARIES_SILENT).set(f64::from(u8::from(snapshot.canaries_silent)));
         if let Some(seconds) = snapshot.last_sync {
             gauge!(LAST_SYNC).set(whole(i64::try_from(seconds).unwrap_or(i64::MAX)));
+        }
+        for vip in &snapshot.vips {
+            let count = u32::try_from(vip.strangers.len()).unwrap_or(u32::MAX);
+            gauge!(VIP_STRANGERS, "vip" => vip.address.clone()).set(f64::from(count));
         }
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let mut now = AHashMap::with_capacity(seen.len());

@@ -179,8 +179,8 @@ impl Memory {
 /// A failure through the VIP is the director's where it is by a setting of its own, and else is said in words that help.
 fn own_up(plan: &CheckPlan, failure: Failure) -> Failure {
     let Some(via) = plan.spec.via else { return failure };
-    if let (Stage::Connect, Some(text)) = (failure.stage, vip::settings::missing(plan)) {
-        return Failure { reason: Reason::Local, text, ..failure };
+    if let (Stage::Connect, Some(need)) = (failure.stage, vip::settings::missing(plan)) {
+        return Failure { reason: Reason::Local, text: need.to_string(), ..failure };
     }
     vip::explain(failure, plan.spec.target.ip(), via.server)
 }

@@ -7,11 +7,12 @@ mod queue;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use crate::arp::{Look, Stranger};
 use crate::config::VirtualConfig;
 use crate::health;
 use crate::heard::Word;
@@ -40,10 +41,31 @@ pub struct Snapshot {
     pub all_known: bool,
     /// Whether no server at all answers, so that nothing follows from it for any.
     pub cut_off: bool,
+    /// The VIPs that are on this machine, and who else answers for them; empty where nobody looks.
+    #[serde(default)]
+    pub vips: Vec<VipSnapshot>,
     /// Whether no canary at all comes back, so that nothing follows from it for any server.
     pub canaries_silent: bool,
     /// Every virtual of the configuration, then those that still drain.
     pub virtuals: Vec<VirtualSnapshot>,
+}
+
+/// A VIP on this machine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VipSnapshot {
+    /// The address.
+    pub address: String,
+    /// Who else answers for it.
+    pub strangers: Vec<StrangerSnapshot>,
+}
+
+/// Somebody who answers for a VIP and should not.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StrangerSnapshot {
+    /// The address of its network card.
+    pub mac: String,
+    /// The real server that has this card, if one has.
+    pub real: Option<String>,
 }
 
 /// One virtual.
@@ -142,6 +164,20 @@ pub fn picture(now: Instant, state: &State, actual: &Dump) -> Vec<VirtualSnapsho
     let configured = state.config().virtuals.iter().map(|v| virtual_picture(now, state, v, actual));
     let retired = state.retired().filter(|id| actual.table.virtuals.contains_key(id));
     configured.chain(retired.map(|id| retired_picture(now, state, id, actual))).collect()
+}
+
+/// Pictures who else answers for the VIPs.
+#[must_use]
+pub fn vips(answered: &Look) -> Vec<VipSnapshot> {
+    let shown = |stranger: &Stranger| StrangerSnapshot {
+        mac: stranger.mac.to_string(),
+        real: stranger.server.map(|server| server.to_string()),
+    };
+    let vip = |(vip, found): (&IpAddr, &BTreeSet<Stranger>)| VipSnapshot {
+        address: vip.to_string(),
+        strangers: found.iter().map(shown).collect(),
+    };
+    answered.iter().map(vip).collect()
 }
 
 fn virtual_picture(now: Instant, state: &State, config: &VirtualConfig, actual: &Dump) -> VirtualSnapshot {
@@ -335,6 +371,16 @@ pub fn render(snapshot: &Snapshot, detail: Detail) -> String {
     }
     if snapshot.cut_off {
         let _ = writeln!(out, "NO real server answers: whoever was up until then keeps its weight");
+    }
+    for (vip, stranger) in
+        snapshot.vips.iter().flat_map(|vip| vip.strangers.iter().map(move |one| (vip, one)))
+    {
+        let who = stranger.real.as_deref().unwrap_or("another host");
+        let _ = writeln!(
+            out,
+            "{who} ({}) ANSWERS for the VIP {}: clients pass by this director",
+            stranger.mac, vip.address
+        );
     }
     if snapshot.canaries_silent {
         let _ = writeln!(

@@ -9,7 +9,11 @@
 )]
 
 mod arp;
+mod failing;
 mod farm;
+mod mail;
+mod persist;
+mod wrong;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -24,7 +28,7 @@ use crate::queue::program;
 struct Box {
     host: Host,
     state: PathBuf,
-    _other: Host,
+    other: Host,
 }
 
 impl Box {
@@ -34,7 +38,7 @@ impl Box {
         other.ip("link set eth0 up\n");
         host.ip("link set eth0 up\naddr add 10.99.0.11/24 dev eth0\nroute add default via 10.99.0.1\n");
         host.ip("addr add fd00:99::11/64 dev eth0 nodad\nroute add default via fd00:99::1\n");
-        let boxed = Self { host, state: state_folder(), _other: other };
+        let boxed = Self { host, state: state_folder(), other };
         settle(&boxed.host);
         boxed
     }
@@ -75,6 +79,11 @@ fn on(host: &Host, wrapper: &[&str], state: &Path, arguments: &str) -> Output {
     let mut words: Vec<_> = wrapper.iter().map(|word| (*word).to_owned()).collect();
     words.push(program.to_str().unwrap().to_owned());
     words.extend(arguments.split_whitespace().map(str::to_owned));
+    let of_postfix =
+        arguments.split_whitespace().any(|word| matches!(word, "-c" | "--postfix" | "--no-postfix"));
+    if !of_postfix && !arguments.starts_with("persist") {
+        words.push("--no-postfix".to_owned()); // the machine's own is none of ours
+    }
     words.extend(["--state".to_owned(), state.to_str().unwrap().to_owned()]);
     host.inside(|| Command::new(&words[0]).args(&words[1..]).output().unwrap())
 }
@@ -151,6 +160,10 @@ fn what_was_done_twice_is_undone_to_the_last_setting() {
     );
     let said = real.expect(0, both);
     assert!(said.starts_with(&printed), "what is done is what was printed: {said}");
+    let route = || real.host.run("ip", &["-6", "route", "show", "table", "local"]);
+    crate::farm::host::wait_until(std::time::Duration::from_secs(30), "the kernel has routed it", || {
+        route().contains("local fd00:99::100 ")
+    });
     let up = snapshot(&real.host, &[&real.state]);
     assert!(real.expect(0, both).contains("was so already"));
     assert_same(&up, &snapshot(&real.host, &[&real.state]));

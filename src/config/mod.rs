@@ -9,6 +9,7 @@ pub mod native;
 mod outside;
 
 pub use diagnostic::{Diagnostic, Place};
+pub(crate) use native::is_host_name;
 pub use outside::{Alert, CommandLine, Facility, LogTarget, Phase, Phases, Relay};
 
 use std::fmt;
@@ -61,6 +62,8 @@ pub struct Config {
     pub resync: Duration,
     /// What the probes through the VIP need.
     pub vip: Vip,
+    /// How often to look who else answers for a VIP; `None` never.
+    pub arp_watch: Option<Duration>,
     /// The farm, in the order of the file.
     pub virtuals: Vec<VirtualConfig>,
 }

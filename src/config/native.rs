@@ -39,7 +39,7 @@ use super::{Config, DEFAULT_HTTP, DataplaneChoice, LogFormat, LogLevel, LogTarge
 use crate::vip::{self, Vip};
 
 pub(crate) use self::steps::parse_pin;
-pub(super) use self::values::is_host_name;
+pub(crate) use self::values::is_host_name;
 pub(crate) use self::values::{is_ehlo_name, parse_duration};
 
 /// Most real servers of all virtuals together: what a director can check, and no more than memory should hold.
@@ -139,6 +139,7 @@ fn lower_top(fields: &Fields<'_>, report: &Report<'_>, host_name: &str) -> Confi
             .read("resync", |raw| duration(raw, Duration::from_secs(1)..=Duration::from_secs(3600)))
             .or(Duration::from_secs(30)),
         vip,
+        arp_watch: fields.read("arp_watch", arp_watch).or(Some(Duration::from_secs(30))),
         virtuals: virtuals.into_iter().map(|one| one.config).collect(),
     }
 }
@@ -164,6 +165,16 @@ fn lower_vip(fields: &Fields<'_>, report: &Report<'_>, virtuals: &mut [Lowered])
         report.rule(id_place, message);
     }
     vip
+}
+
+/// A time, or nothing.
+fn arp_watch(raw: &Raw<'_>) -> Result<Option<Duration>, String> {
+    match raw.kind {
+        ValueKind::String(text) if text == "off" => Ok(None),
+        _ => duration(raw, Duration::from_secs(2)..=Duration::from_secs(3600))
+            .map(Some)
+            .map_err(|message| format!("{message}; or \"off\"")),
+    }
 }
 
 /// An address and port, or nothing.

@@ -3,10 +3,12 @@
 //! Owns the memory of what was told. Refuses to decide anything: it reads the state and the table. Cannot fail.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use checks::{Reason, Stage};
 use tracing::{debug, error, info, warn};
 
+use crate::arp::{Look, Stranger};
 use crate::config::{CheckPlan, VirtualConfig};
 use crate::health::{self, Transition};
 use crate::heard::{HELD, Heard, Word};
@@ -17,7 +19,7 @@ use crate::state::{Condition, Finding, State};
 
 /// Who takes the connections of a virtual.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Serving {
+pub(super) enum Serving {
     Reals,
     Fallback,
     Nobody,
@@ -48,25 +50,33 @@ pub(super) struct Notices {
 }
 
 impl Notices {
-    /// Says when a virtual has nobody left to serve it, or its fallback, and when that is over.
-    pub(super) fn tell_serving(&mut self, state: &State, table: &Table) {
+    /// Says when a virtual has nobody left to serve it, or its fallback, and when that is over. Gives what changed.
+    pub(super) fn tell_serving(&mut self, state: &State, table: &Table) -> Vec<(VirtualId, Serving)> {
+        let mut changes = Vec::new();
         for config in &state.config().virtuals {
             let Some(now) = Serving::of(config, table) else { continue };
             let before = self.serving.insert(config.id, now);
+            if before == Some(now) {
+                continue;
+            }
             match now {
-                _ if before == Some(now) => {}
                 Serving::Reals if before.is_some() => {
                     info!("{} is served by its real servers again", config.name);
                 }
                 Serving::Reals => {}
                 Serving::Fallback => warn!("{} is served by its fallback: no real server can", config.name),
                 // At a start nobody has been asked yet.
-                Serving::Nobody if !state.knows_all() => drop(self.serving.remove(&config.id)),
+                Serving::Nobody if !state.knows_all() => {
+                    self.serving.remove(&config.id);
+                    continue;
+                }
                 Serving::Nobody => {
                     error!("{} is served by NOBODY: no real server can take a connection", config.name);
                 }
             }
+            changes.push((config.id, now));
         }
+        changes
     }
 
     /// Says when no server answers any more, and when one does again.
@@ -210,6 +220,24 @@ pub(super) fn tell_transition(
             }
             _ => info!("real server {target} of {of} is {}, was {from}", to.state),
         }
+    }
+}
+
+/// Says when somebody else begins to answer for a VIP, and when that is over.
+pub(super) fn tell_strangers(before: &Look, now: &Look) {
+    let each = |look: &Look| -> BTreeSet<(IpAddr, Stranger)> {
+        look.iter().flat_map(|(vip, found)| found.iter().map(|one| (*vip, one.clone()))).collect()
+    };
+    let (before, now) = (each(before), each(now));
+    for (vip, stranger) in now.difference(&before) {
+        let mend = match stranger.server {
+            Some(_) => "it needs net.ipv4.conf.all.arp_ignore = 1 and arp_announce = 2",
+            None => "two hosts have the address",
+        };
+        error!("{stranger} answers for the VIP {vip}: clients reach it past this director; {mend}");
+    }
+    for (vip, stranger) in before.difference(&now) {
+        info!("{stranger} does not answer for the VIP {vip} any more, or nobody is asked");
     }
 }
 

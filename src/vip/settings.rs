@@ -5,6 +5,7 @@
 //! and with strict `rp_filter` only where the VIP is on the interface by which it comes. IPv6 and a director that is not
 //! on duty need nothing. What cannot be read is taken for right. Sets nothing.
 
+use std::fmt;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 
@@ -26,21 +27,50 @@ struct Observed {
     rp_filter: [Option<u8>; 2],
 }
 
+/// A setting that has to be another one.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Need {
+    /// Its `sysctl` name.
+    pub name: String,
+    /// What it has to be.
+    pub value: u32,
+    /// The interface of the VIP.
+    vip_on: String,
+}
+
+impl Need {
+    /// A setting of the interface towards the servers, for a VIP that is on `vip_on`.
+    #[must_use]
+    pub fn new(name: String, value: u32, vip_on: &str) -> Self {
+        Self { name, value, vip_on: vip_on.to_owned() }
+    }
+}
+
+impl fmt::Display for Need {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, value, vip_on } = self;
+        write!(
+            f,
+            "answers through the VIP, which is on {vip_on}, are dropped here: `sysctl -w {name}={value}` mends it"
+        )
+    }
+}
+
 /// What keeps the answer to this probe from arriving, with the command that mends it.
 #[must_use]
-pub fn missing(plan: &CheckPlan) -> Option<String> {
+pub fn missing(plan: &CheckPlan) -> Option<Need> {
     let Via { server, .. } = plan.spec.via?;
     judge(&observe(plan.spec.target.ip(), server)?)
 }
 
-/// The same for all probes of a configuration, each sentence once.
+/// The same for all probes of a configuration, each once.
 #[must_use]
-pub fn advise(config: &Config) -> Vec<String> {
+pub fn needs(config: &Config) -> Vec<Need> {
     let reals = config.virtuals.iter().flat_map(|v| &v.reals);
-    let mut advice: Vec<String> = reals.flat_map(|real| &real.checks).filter_map(missing).collect();
-    advice.sort_unstable();
-    advice.dedup();
-    advice
+    let mut needs: Vec<Need> = reals.flat_map(|real| &real.checks).filter_map(missing).collect();
+    needs.sort_unstable();
+    needs.dedup();
+    needs
 }
 
 fn observe(vip: IpAddr, server: IpAddr) -> Option<Observed> {
@@ -75,21 +105,18 @@ fn ipv4_setting(interface: &str, name: &str) -> Option<u8> {
     fs::read_to_string(format!("/proc/sys/net/ipv4/conf/{interface}/{name}")).ok()?.trim().parse().ok()
 }
 
-fn judge(observed: &Observed) -> Option<String> {
+fn judge(observed: &Observed) -> Option<Need> {
     let Observed { vip_on, towards, accept_local, rp_filter } = observed;
     let vip_on = vip_on.as_ref()?;
     if accept_local.iter().all(|value| *value == Some(0)) {
-        return Some(format!(
-            "answers through the VIP are dropped here: `sysctl -w net.ipv4.conf.{towards}.accept_local=1` mends it"
-        ));
+        let name = format!("net.ipv4.conf.{towards}.accept_local");
+        return Some(Need::new(name, 1, vip_on));
     }
     let [all, own] = rp_filter;
     if all.max(own) == &Some(1) && vip_on != towards {
         // The greater one holds, and loose is greater than strict.
-        return Some(format!(
-            "answers through the VIP, which is on {vip_on}, are dropped here: \
-             `sysctl -w net.ipv4.conf.{towards}.rp_filter=2` mends it"
-        ));
+        let name = format!("net.ipv4.conf.{towards}.rp_filter");
+        return Some(Need::new(name, 2, vip_on));
     }
     None
 }
@@ -118,7 +145,7 @@ mod tests {
                 accept_local: accept_local.map(Some),
                 rp_filter: rp_filter.map(Some),
             };
-            let said = judge(&observed).unwrap_or_default();
+            let said = judge(&observed).map(|need| need.to_string()).unwrap_or_default();
             assert_eq!(said.is_empty(), expected.is_empty(), "{observed:?}: {said}");
             assert!(said.contains(expected) && said.len() <= 200, "{said}");
         }

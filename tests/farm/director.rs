@@ -68,9 +68,10 @@ impl Config {
     }
 }
 
-/// `smtp-director` with this subcommand and the farm's file, run by another program if one is given.
+/// `smtp-director` with this subcommand and its options and the farm's file, run by another program if one is given.
 fn command(wrapper: &[&str], farm: &Farm, subcommand: &str) -> Command {
-    let mut words = wrapper.iter().chain([&DIRECTOR, &subcommand, &"--config"]);
+    let mut words =
+        wrapper.iter().copied().chain([DIRECTOR]).chain(subcommand.split_whitespace()).chain(["--config"]);
     let mut command = Command::new(words.next().expect("a program"));
     command.args(words).arg(farm.folder.join("director.toml"));
     command

@@ -4,6 +4,7 @@
 //! itself and is judged by `/status`. What both must do is written once, in `scenario`. `ipvs_harness` shows that
 //! the lab itself can be believed. `tests/run` runs everything.
 
+mod doctor;
 mod ipvs_farm;
 mod ipvs_harness;
 mod proxy_farm;

@@ -8,9 +8,11 @@ use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 
-use super::change::{Change, Undo, dotted};
+use super::change::{Change, Undo, dotted, shown};
 use super::command::run;
 use super::look::{SETTINGS, look, setting};
+use super::mail::ConfFile;
+use super::mail::edit::{again, postconf, read, replace, revert, runs};
 use super::plan::Step;
 use super::record::Record;
 use super::store::Store;
@@ -112,20 +114,76 @@ fn permitted(change: &Change) -> Result<(), Failure> {
 fn make(change: &Change, tell: Tell<'_>) -> Result<(), Failure> {
     let made = match change {
         Change::Setting { key, after, .. } => write_setting(key, after, tell),
-        other => other.commands().iter().try_for_each(|words| {
-            tell(&words.join(" "));
-            run(words).map(drop)
-        }),
+        Change::Conf { .. } => write_conf(change, tell),
+        other => other.commands().iter().try_for_each(|words| told(words, tell)),
     };
     made.map_err(|what| Failure { denied: what.contains("Operation not permitted"), ..Failure::new(what) })?;
     let so = match change {
         Change::Setting { key, after, .. } => setting(key).as_ref() == Some(after),
+        Change::Conf { directory, file, after, .. } => {
+            read(&directory.join(file.name())).map_err(Failure::new)? == *after
+        }
         other => other.is_so(&look().map_err(Failure::new)?),
     };
     if so { Ok(()) } else { Err(Failure::new(format!("{} was done, and is not so", change.target()))) }
 }
 
+fn told(words: &[String], tell: Tell<'_>) -> Result<(), String> {
+    tell(&shown(words));
+    run(words).map(drop)
+}
+
+/// Puts in place what `postconf` made of a copy, and has a running Postfix follow: what is there then is what the record
+/// says, so that it can be taken back.
+fn write_conf(change: &Change, tell: Tell<'_>) -> Result<(), String> {
+    let Change::Conf { directory, file, settings, before, after, restart } = change else { return Ok(()) };
+    tell(&shown(&postconf(directory, *file, settings)));
+    let path = directory.join(file.name());
+    if read(&path)? != *before {
+        return Err(format!("{} was changed by somebody in this moment", path.display()));
+    }
+    replace(&path, after)?;
+    follow(directory, *restart, tell)
+}
+
+fn follow(directory: &Path, restart: bool, tell: Tell<'_>) -> Result<(), String> {
+    if !runs(directory) {
+        return Ok(());
+    }
+    again(directory, restart).iter().try_for_each(|words| told(words, tell))
+}
+
+/// Gives a file of Postfix back to the byte, unless somebody has changed it since.
+fn give_conf_back(change: &Change, tell: Tell<'_>) -> Result<(), String> {
+    let Change::Conf { directory, file, settings, before, after, restart } = change else { return Ok(()) };
+    let path = directory.join(file.name());
+    let now = match read(&path) {
+        Ok(now) => now,
+        // It went with its Postfix.
+        Err(_) if !path.exists() => return Ok(()),
+        Err(why) => return Err(why),
+    };
+    if now == *before {
+        return Ok(());
+    }
+    if now != *after {
+        tell(&format!("{} was changed by somebody since: only what is ours in it goes", path.display()));
+        if *file == ConfFile::Master {
+            tell(&format!("take out by hand: {}", settings.join("; ")));
+            return Ok(());
+        }
+        revert(directory, settings, before)?.iter().try_for_each(|words| told(words, tell))?;
+        return follow(directory, *restart, tell);
+    }
+    tell(&format!("# {} is given back as it was", path.display()));
+    replace(&path, before)?;
+    follow(directory, *restart, tell)
+}
+
 fn take_back(change: &Change, tell: Tell<'_>) -> Result<(), String> {
+    if matches!(change, Change::Conf { .. }) {
+        return give_conf_back(change, tell);
+    }
     match change.undo(&look()?) {
         Undo::Nothing => Ok(()),
         Undo::Foreign(why) => {
@@ -137,8 +195,7 @@ fn take_back(change: &Change, tell: Tell<'_>) -> Result<(), String> {
                 Change::Setting { key, before, .. } => write_setting(key, before, tell)?,
                 other => {
                     for words in other.undo_commands() {
-                        tell(&words.join(" "));
-                        run(&words)?;
+                        told(&words, tell)?;
                     }
                 }
             }

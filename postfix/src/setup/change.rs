@@ -5,9 +5,12 @@
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::mail::ConfFile;
+use super::mail::edit::{again, postconf};
 use super::observed::Observed;
 
 /// One change, with what was there before where there was something.
@@ -26,6 +29,15 @@ pub(crate) enum Change {
     Route { v6: bool, before: String, after: String },
     /// An address that nobody else needs, with the whole of its length as its prefix.
     Address { ip: IpAddr, link: String, label: Option<String> },
+    /// A file of Postfix, whole: what it was and what it is.
+    Conf {
+        directory: PathBuf,
+        file: ConfFile,
+        settings: Vec<String>,
+        before: String,
+        after: String,
+        restart: bool,
+    },
 }
 
 /// How undoing a change begins.
@@ -50,6 +62,7 @@ impl Change {
             Self::Up { .. } => 3,
             Self::Route { .. } => 4,
             Self::Address { .. } => 5,
+            Self::Conf { .. } => 6,
         }
     }
 
@@ -63,6 +76,7 @@ impl Change {
             // A route is known by its metric; what follows `default` is what may change.
             Self::Route { v6, after, .. } => format!("route {v6} {}", metric(after)),
             Self::Address { ip, link, .. } => format!("address {ip} {link}"),
+            Self::Conf { directory, file, .. } => format!("{} of {}", file.name(), directory.display()),
         }
     }
 
@@ -86,6 +100,11 @@ impl Change {
                 }
                 one(text)
             }
+            Self::Conf { directory, file, settings, restart, .. } => {
+                let mut all = vec![postconf(directory, *file, settings)];
+                all.extend(again(directory, *restart));
+                all
+            }
         }
     }
 
@@ -102,6 +121,13 @@ impl Change {
             }
             Self::Route { v6, before, .. } => one(format!("ip {} route replace {before}", family(*v6))),
             Self::Address { ip, link, .. } => one(format!("ip address delete {} dev {link}", whole(*ip))),
+            Self::Conf { directory, file, restart, .. } => {
+                // No command gives a file back to the byte.
+                let mut all =
+                    one(format!("# {} is given back as it was", directory.join(file.name()).display()));
+                all.extend(again(directory, *restart));
+                all
+            }
         }
     }
 
@@ -116,6 +142,8 @@ impl Change {
             Self::Address { ip, link, .. } => observed
                 .holders(*ip)
                 .any(|(holder, address)| holder.name == *link && address.prefix == length(*ip)),
+            // A look at the network says nothing of files.
+            Self::Conf { .. } => false,
         }
     }
 
@@ -174,13 +202,27 @@ impl Change {
                 }
                 _ => self.undo_if_so(observed),
             },
-            Self::Address { .. } => self.undo_if_so(observed),
+            Self::Address { .. } | Self::Conf { .. } => self.undo_if_so(observed),
         }
     }
 
     fn undo_if_so(&self, observed: &Observed) -> Undo {
         if self.is_so(observed) { Undo::GiveBack } else { Undo::Nothing }
     }
+}
+
+/// A command as a person would type it in a shell.
+pub(crate) fn shown(words: &[String]) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_=./:,+@%#".contains(c);
+    let comment = words.first().is_some_and(|word| word == "#");
+    let quoted = words.iter().map(|word| {
+        if comment || (!word.is_empty() && word.chars().all(plain)) {
+            word.clone()
+        } else {
+            format!("'{}'", word.replace('\'', r"'\''"))
+        }
+    });
+    quoted.collect::<Vec<_>>().join(" ")
 }
 
 /// Addresses that the kernel gives an interface by itself.

@@ -11,9 +11,13 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::apply;
+use super::change::shown;
 use super::findings::{self, Finding, Level};
 use super::look::look;
-use super::plan::{Plan, plan};
+use super::mail::look::look as look_at;
+use super::mail::{Instance, edit, findings as of_mail, settings};
+use super::persist::{Manager, detect, disk, texts};
+use super::plan::{Plan, Step, plan};
 use super::store::{Refused, Store, peek};
 use super::wish::{Forward, Wish, parse_vip};
 use crate::cli::Exit;
@@ -33,6 +37,21 @@ pub(crate) struct What {
     /// The address of a director as this box sees it; may be repeated.
     #[arg(long, value_name = "ADDRESS")]
     director: Vec<IpAddr>,
+    /// The director forwards connections itself and says the client's address in a PROXY header.
+    #[arg(long)]
+    proxy_protocol: bool,
+    /// Configuration directory of a Postfix instance; may be repeated.
+    #[arg(short, long = "config", value_name = "DIRECTORY", default_value = "/etc/postfix")]
+    config: Vec<PathBuf>,
+    /// All instances that `postmulti -l` shows as enabled.
+    #[arg(long, conflicts_with = "config")]
+    multi: bool,
+    /// Do what Postfix needs too, by `postconf` and a reload or restart; it is only said without this.
+    #[arg(long)]
+    postfix: bool,
+    /// Say nothing of Postfix.
+    #[arg(long, conflicts_with = "postfix")]
+    no_postfix: bool,
     /// All this from a file; arguments come before it.
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
@@ -51,6 +70,14 @@ struct Asked {
     dummy: Option<String>,
     #[serde(default)]
     director: Vec<IpAddr>,
+    #[serde(default)]
+    config: Vec<PathBuf>,
+    #[serde(default)]
+    multi: bool,
+    #[serde(default)]
+    postfix: bool,
+    #[serde(default)]
+    proxy_protocol: bool,
 }
 
 /// Most bytes of a file.
@@ -85,41 +112,73 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Write the files by which this box is a real server again after a boot; of what is set up, or of what is asked for.
+    Persist {
+        #[command(flatten)]
+        what: What,
+        /// Who configures the network of this box; looked for without this.
+        #[arg(long, value_enum)]
+        with: Option<Manager>,
+        /// Remove those files.
+        #[arg(long)]
+        remove: bool,
+        /// Below which folder; for the image of a box.
+        #[arg(long, value_name = "DIRECTORY", default_value = "/")]
+        root: PathBuf,
+        /// Print the files, and write none.
+        #[arg(long)]
+        dry_run: bool,
+    },
 }
 
 /// Does it.
 pub(crate) fn main(command: Command) -> Result<(), Exit> {
     match command {
-        Command::Plan(what) => show_plan(&what),
-        Command::Up { what, dry_run } => up(&what, dry_run),
-        Command::Down { what, dry_run } => down(&what, dry_run),
-        Command::Status { what, json } => status(&what, json),
+        Command::Plan(what) => show_plan(&what.complete()?),
+        Command::Up { what, dry_run } => up(&what.complete()?, dry_run),
+        Command::Down { what, dry_run } => down(&what.complete()?, dry_run),
+        Command::Status { what, json } => status(&what.complete()?, json),
+        Command::Persist { remove: true, root, .. } => forget(&root),
+        Command::Persist { what, with, root, dry_run, .. } => {
+            persist(&what.complete()?, with, &root, dry_run)
+        }
     }
 }
 
 impl What {
+    /// These arguments, with what the file adds.
+    fn complete(mut self) -> Result<Self, Exit> {
+        let Some(path) = &self.file else { return Ok(self) };
+        let asked = read(path)?;
+        self.forward = self.forward.or(asked.forward);
+        self.dummy = self.dummy.or(asked.dummy);
+        let fill = |own: &mut Vec<IpAddr>, file| {
+            if own.is_empty() {
+                *own = file;
+            }
+        };
+        fill(&mut self.vip, asked.vip);
+        fill(&mut self.director, asked.director);
+        if !asked.config.is_empty() {
+            self.config = asked.config;
+        }
+        self.multi |= asked.multi;
+        self.postfix |= asked.postfix && !self.no_postfix;
+        self.proxy_protocol |= asked.proxy_protocol;
+        Ok(self)
+    }
+
     /// One wish of arguments and file; `None` where they name no VIP.
     fn wish(&self) -> Result<Option<Wish>, Exit> {
-        let asked = match &self.file {
-            Some(path) => read(path)?,
-            None => Asked::default(),
-        };
-        let or = |own: &[IpAddr], file: Vec<IpAddr>| if own.is_empty() { file } else { own.to_vec() };
-        let vips = or(&self.vip, asked.vip);
-        let forward = self.forward.or(asked.forward);
-        let Some(forward) = forward.filter(|_| !vips.is_empty()) else {
+        let vips = self.vip.clone();
+        let Some(forward) = self.forward.filter(|_| !vips.is_empty()) else {
             return if vips.is_empty() {
                 Ok(None)
             } else {
                 Err(Exit::usage("--forward gate, ipip or masq is missing"))
             };
         };
-        let wish = Wish {
-            forward,
-            vips,
-            dummy: self.dummy.clone().or(asked.dummy),
-            directors: or(&self.director, asked.director),
-        };
+        let wish = Wish { forward, vips, dummy: self.dummy.clone(), directors: self.director.clone() };
         wish.check().map(Some).map_err(Exit::usage)
     }
 
@@ -138,6 +197,53 @@ impl What {
 
     fn required(&self) -> Result<Wish, Exit> {
         self.wish()?.ok_or_else(|| Exit::usage("no VIP is given: --vip ADDRESS"))
+    }
+
+    /// The instances of Postfix, each by its look or by why there is none.
+    fn instances(&self, wish: &Wish) -> Result<Vec<Instance>, String> {
+        let directories = if self.multi { crate::conf::instances()? } else { self.config.clone() };
+        directories.iter().map(|directory| look_at(directory, &wish.vips, &wish.directors)).collect()
+    }
+
+    /// What Postfix lacks, for those who did not ask to have it done.
+    fn say_of_postfix(&self, wish: &Wish) -> Result<(), Exit> {
+        if self.no_postfix || self.postfix {
+            return Ok(());
+        }
+        match self.instances(wish) {
+            Err(why) => say(format_args!("note: of Postfix nothing is known: {why}")),
+            Ok(instances) => {
+                for instance in &instances {
+                    for setting in settings(wish, self.proxy_protocol, instance) {
+                        let words = edit::postconf(&instance.directory, setting.file, &[setting.text]);
+                        say(format_args!("note: Postfix lacks, and --postfix does: {}", shown(&words)))?;
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// The steps that Postfix needs, where that is asked for. `scratch` is for copies of its files.
+    fn postfix_steps(&self, wish: &Wish, scratch: &Path) -> Result<Vec<Step>, Exit> {
+        if !self.postfix {
+            return Ok(Vec::new());
+        }
+        let unavailable = |why: String| Exit::new(Exit::UNAVAILABLE, format!("nothing is done: {why}"));
+        let mut steps = Vec::new();
+        for instance in self.instances(wish).map_err(unavailable)? {
+            let missing = settings(wish, self.proxy_protocol, &instance);
+            for change in edit::prepare(&instance, &missing, scratch).map_err(unavailable)? {
+                steps.push(Step {
+                    change,
+                    needs: wish.vips.iter().copied().collect(),
+                    so: false,
+                    wrong: "Postfix is not ready for the farm".to_owned(),
+                    effect: "see status".to_owned(),
+                });
+            }
+        }
+        Ok(steps)
     }
 
     fn store(&self) -> Result<Store, Exit> {
@@ -188,7 +294,7 @@ fn show_plan(what: &What) -> Result<(), Exit> {
     let observed = observe()?;
     let plan = plan(&wish, &observed);
     for step in &plan.steps {
-        let commands: Vec<_> = step.change.commands().iter().map(|words| words.join(" ")).collect();
+        let commands: Vec<_> = step.change.commands().iter().map(|words| shown(words)).collect();
         if step.so {
             say(format_args!("  so already   {}", commands.join("; ")))?;
         } else {
@@ -198,6 +304,7 @@ fn show_plan(what: &What) -> Result<(), Exit> {
     for note in &plan.notes {
         say(format_args!("note: {note}"))?;
     }
+    what.say_of_postfix(&wish)?;
     refuse(&plan)
 }
 
@@ -213,13 +320,22 @@ fn up(what: &What, dry_run: bool) -> Result<(), Exit> {
         );
         return Err(Exit::new(Exit::CONFIG, why));
     }
-    let plan = plan(&wish, &observe()?);
+    let mut plan = plan(&wish, &observe()?);
     refuse(&plan)?;
+    let steps = if store.is_some() || !what.postfix {
+        what.postfix_steps(&wish, &what.state)
+    } else {
+        let scratch = edit::scratch().map_err(|why| Exit::new(Exit::OS, why))?;
+        let steps = what.postfix_steps(&wish, &scratch);
+        let _ = std::fs::remove_dir_all(&scratch);
+        steps
+    };
+    plan.steps.extend(steps?);
     let missing = plan.steps.iter().filter(|step| !step.so).count();
     let Some(store) = store else {
         for step in plan.steps.iter().filter(|step| !step.so) {
             for words in step.change.commands() {
-                say(words.join(" "))?;
+                say(shown(&words))?;
             }
         }
         return Ok(());
@@ -230,13 +346,14 @@ fn up(what: &What, dry_run: bool) -> Result<(), Exit> {
     for note in &plan.notes {
         say(format_args!("note: {note}"))?;
     }
+    what.say_of_postfix(&wish)?;
     let vips: Vec<_> = wish.vips.iter().map(ToString::to_string).collect();
     let done = if missing == 0 { "was so already" } else { "is set up" };
     say(format_args!("{}: {done}, forward {}", vips.join(", "), wish.forward))
 }
 
 fn down(what: &What, dry_run: bool) -> Result<(), Exit> {
-    let asked = what.wish_of_vips()?;
+    let asked = Some(what.vip.clone()).filter(|vips| !vips.is_empty());
     let store = if dry_run { None } else { Some(what.store()?) };
     let mut record = peek(&what.state).map_err(|why| Exit::new(Exit::CONFIG, why))?;
     let known = record.vips();
@@ -250,7 +367,7 @@ fn down(what: &What, dry_run: bool) -> Result<(), Exit> {
     let Some(store) = store else {
         for change in record.release(&vips) {
             for words in change.undo_commands() {
-                say(words.join(" "))?;
+                say(shown(&words))?;
             }
         }
         return Ok(());
@@ -262,19 +379,6 @@ fn down(what: &What, dry_run: bool) -> Result<(), Exit> {
         say(format_args!("{vip}: is undone"))?;
     }
     Ok(())
-}
-
-impl What {
-    /// The VIPs alone: undoing needs no more.
-    fn wish_of_vips(&self) -> Result<Option<Vec<IpAddr>>, Exit> {
-        let mut vips = self.vip.clone();
-        if vips.is_empty()
-            && let Some(path) = &self.file
-        {
-            vips = read(path)?.vip;
-        }
-        Ok((!vips.is_empty()).then_some(vips))
-    }
 }
 
 fn failed(failure: &apply::Failure, otherwise: &str) -> Exit {
@@ -295,6 +399,19 @@ fn status(what: &What, json: bool) -> Result<(), Exit> {
     let mut found: Vec<Finding> = Vec::new();
     for wish in what.wishes()? {
         found.extend(findings::network(&wish, &observed, &plan(&wish, &observed)));
+        if what.no_postfix {
+            continue;
+        }
+        match what.instances(&wish) {
+            Ok(instances) => {
+                found.extend(instances.iter().flat_map(|of| of_mail(&wish, what.proxy_protocol, of)));
+            }
+            Err(why) => found.push(Finding::wrong(
+                format!("Postfix cannot be asked: {why}"),
+                "whether it takes the mail that the director sends here is not known",
+                "postfix check",
+            )),
+        }
     }
     found.sort_by_key(|finding| finding.level == Level::Advice);
     let right = found.iter().all(|finding| finding.level == Level::Advice);
@@ -309,4 +426,39 @@ fn status(what: &What, json: bool) -> Result<(), Exit> {
         out.flush()?;
     }
     if right { Ok(()) } else { Err(Exit::new(Exit::WRONG, "")) }
+}
+
+/// Several ways of forwarding at once would be files over files.
+fn persist(what: &What, with: Option<Manager>, root: &Path, dry_run: bool) -> Result<(), Exit> {
+    let wishes = what.wishes()?;
+    let [wish] = wishes.as_slice() else {
+        return Err(Exit::usage(
+            "the VIPs here are set up in several ways: say which by --forward and --vip",
+        ));
+    };
+    let traces = disk::traces(root);
+    let (manager, why) = match with {
+        Some(manager) => (manager, "it was asked for"),
+        None => detect(traces).map_err(|why| Exit::new(Exit::CONFIG, why))?,
+    };
+    let name = clap::ValueEnum::to_possible_value(&manager).map(|value| value.get_name().to_owned());
+    say(format_args!("# for {}: {why}", name.unwrap_or_default()))?;
+    if matches!(manager, Manager::Ifupdown | Manager::IfupdownAlias) && !traces.interfaces_d {
+        let why =
+            "/etc/network/interfaces does not read interfaces.d: add \"source /etc/network/interfaces.d/*\"";
+        return Err(Exit::new(Exit::CONFIG, why));
+    }
+    let texts = texts(wish, manager).map_err(|why| Exit::new(Exit::CONFIG, why))?;
+    if dry_run {
+        return texts.iter().try_for_each(|text| say(format_args!("# {}\n{}", text.path, text.text)));
+    }
+    let done = disk::write(root, &texts).map_err(|why| Exit::new(Exit::OS, why))?;
+    done.iter().try_for_each(say)?;
+    say(if done.is_empty() { "was so already" } else { "takes effect at the next boot; up does it now" })
+}
+
+fn forget(root: &Path) -> Result<(), Exit> {
+    let done = disk::remove(root).map_err(|why| Exit::new(Exit::OS, why))?;
+    done.iter().try_for_each(say)?;
+    if done.is_empty() { say("there is no file of ours") } else { Ok(()) }
 }

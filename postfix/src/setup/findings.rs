@@ -5,6 +5,7 @@
 
 use serde::Serialize;
 
+use super::change::shown;
 use super::observed::Observed;
 use super::plan::Plan;
 use super::wish::{Forward, Wish};
@@ -46,7 +47,7 @@ pub(crate) fn network(wish: &Wish, observed: &Observed, plan: &Plan) -> Vec<Find
         .iter()
         .map(|problem| Finding::wrong(problem.wrong.clone(), problem.effect.clone(), problem.mend.clone()));
     let missing = plan.steps.iter().filter(|step| !step.so).map(|step| {
-        let commands: Vec<_> = step.change.commands().iter().map(|words| words.join(" ")).collect();
+        let commands: Vec<_> = step.change.commands().iter().map(|words| shown(words)).collect();
         Finding::wrong(step.wrong.clone(), step.effect.clone(), commands.join("; "))
     });
     let mut found: Vec<_> = problems.chain(missing).collect();

@@ -142,6 +142,13 @@ fn later(first: &Change, last: &Change) -> Change {
         (Change::Route { before, .. }, Change::Route { v6, after, .. }) => {
             Change::Route { v6: *v6, before: before.clone(), after: after.clone() }
         }
+        (Change::Conf { before: first, .. }, Change::Conf { .. }) => {
+            let mut last = last.clone();
+            if let Change::Conf { before, .. } = &mut last {
+                before.clone_from(first);
+            }
+            last
+        }
         _ => last.clone(),
     }
 }

@@ -27,6 +27,7 @@ pub(super) static TOP: Scope = Scope {
         "on_exit",
         "resync",
         "vip_marks",
+        "arp_watch",
         "alert",
         "check",
         "virtual",
