@@ -40,7 +40,7 @@ use crate::vip::{self, Vip};
 
 pub(super) use self::source::located;
 pub(crate) use self::steps::parse_pin;
-pub(super) use self::values::is_host_name;
+pub(crate) use self::values::is_host_name;
 pub(crate) use self::values::{is_ehlo_name, parse_duration};
 
 /// Most real servers of all virtuals together: what a director can check, and no more than memory should hold.
