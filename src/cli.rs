@@ -4,6 +4,7 @@
 //! Quiet success; errors on standard error; exit codes are those of `sysexits.h`.
 
 mod doctor;
+mod ldirectord;
 mod plan;
 mod probe;
 mod run;
@@ -112,6 +113,13 @@ enum Command {
     Probe(Box<probe::Arguments>),
     /// Show the farm as a running daemon sees it.
     Status(status::Arguments),
+    /// Be the command ldirectord; so is a link of that name to this program.
+    #[command(disable_help_flag = true)]
+    Ldirectord {
+        /// As ldirectord has them; `smtp-director ldirectord --help` lists them.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]
+        arguments: Vec<OsString>,
+    },
     /// Say what is wrong with this machine as a director, why, and how to mend it. Exit 0: nothing, 1: advice, 2: wrong.
     Doctor(doctor::Arguments),
     /// Balance three SMTP servers in this process for half a minute; one fails and comes back.
@@ -123,6 +131,12 @@ enum Command {
 /// # Errors
 /// [`Exit`] with the code to end with.
 pub fn main(arguments: impl Iterator<Item = OsString>) -> Result<(), Exit> {
+    let arguments: Vec<OsString> = arguments.collect();
+    if let Some((program, rest)) = arguments.split_first()
+        && Path::new(program).file_name().is_some_and(|name| name == ldirectord::NAME)
+    {
+        return ldirectord::ldirectord(rest);
+    }
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
         Err(error) => {
@@ -137,6 +151,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> Result<(), Exit> {
         Command::Plan(file) => plan::plan(&read(&file.config)?),
         Command::Probe(arguments) => probe::probe(&arguments),
         Command::Status(arguments) => status::status(&arguments),
+        Command::Ldirectord { arguments } => ldirectord::ldirectord(&arguments),
         Command::Doctor(arguments) => doctor::doctor(&arguments),
         Command::Demo => crate::demo::demo().map_err(|error| Exit::new(Exit::OS, error)),
     }

@@ -11,6 +11,7 @@ mod databases;
 mod farm;
 #[cfg(test)]
 mod lab;
+mod ldcommand;
 mod load;
 mod postfix;
 mod probe;

@@ -9,6 +9,7 @@ pub mod native;
 mod outside;
 
 pub use diagnostic::{Diagnostic, Place};
+pub(crate) use native::is_host_name;
 pub use outside::{Alert, CommandLine, Facility, LogTarget, Phase, Phases, Relay};
 
 use std::fmt;

@@ -39,7 +39,7 @@ use super::{Config, DEFAULT_HTTP, DataplaneChoice, LogFormat, LogLevel, LogTarge
 use crate::vip::{self, Vip};
 
 pub(crate) use self::steps::parse_pin;
-pub(super) use self::values::is_host_name;
+pub(crate) use self::values::is_host_name;
 pub(crate) use self::values::{is_ehlo_name, parse_duration};
 
 /// Most real servers of all virtuals together: what a director can check, and no more than memory should hold.
