@@ -112,10 +112,11 @@ fn invalid(path: &Path, text: &str, problems: &[Diagnostic]) -> LoadError {
     }
 }
 
-/// By its ending; any other file by what it holds.
+/// By its ending; any other file by what it holds. A native file may have the ending of the other, so that it can take its
+/// place: no line of an `ldirectord.cf` begins with two brackets.
 fn is_ldirectord(path: &Path, text: &str) -> bool {
     match path.extension().and_then(OsStr::to_str) {
-        Some("cf") => true,
+        Some("cf") => !text.lines().any(|line| line.starts_with("[[")),
         Some("toml") => false,
         _ => ldirectord::is_ldirectord(text),
     }
