@@ -4,6 +4,8 @@
 //! Quiet success; errors on standard error; exit codes are those of `sysexits.h`.
 
 mod doctor;
+mod import;
+mod ldirectord;
 mod plan;
 mod probe;
 mod run;
@@ -106,12 +108,28 @@ enum Command {
         #[arg(value_name = "FILE", conflicts_with = "config")]
         file: Option<PathBuf>,
     },
+    /// Write the native configuration that means the same as an ldirectord.cf.
+    Import {
+        /// The file of ldirectord.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Where to write it; a file that is there already is left alone. Standard output without it.
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
     /// Ask every server once and show what would change in the table now; changes nothing.
     Plan(ConfigFile),
     /// Ask one SMTP server once, step by step, or those of a virtual. Exit 0: up, 1: down, 2: degraded.
     Probe(Box<probe::Arguments>),
     /// Show the farm as a running daemon sees it.
     Status(status::Arguments),
+    /// Be the command ldirectord; so is a link of that name to this program.
+    #[command(disable_help_flag = true)]
+    Ldirectord {
+        /// As ldirectord has them; `smtp-director ldirectord --help` lists them.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]
+        arguments: Vec<OsString>,
+    },
     /// Say what is wrong with this machine as a director, why, and how to mend it. Exit 0: nothing, 1: advice, 2: wrong.
     Doctor(doctor::Arguments),
     /// Balance three SMTP servers in this process for half a minute; one fails and comes back.
@@ -123,6 +141,12 @@ enum Command {
 /// # Errors
 /// [`Exit`] with the code to end with.
 pub fn main(arguments: impl Iterator<Item = OsString>) -> Result<(), Exit> {
+    let arguments: Vec<OsString> = arguments.collect();
+    if let Some((program, rest)) = arguments.split_first()
+        && Path::new(program).file_name().is_some_and(|name| name == ldirectord::NAME)
+    {
+        return ldirectord::ldirectord(rest);
+    }
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
         Err(error) => {
@@ -134,9 +158,11 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> Result<(), Exit> {
     match arguments.command {
         Command::Run(file) => run::run(&file.config),
         Command::Validate { option, file } => read(&file.unwrap_or(option.config)).map(drop),
+        Command::Import { file, output } => import::import(&file, output.as_deref()),
         Command::Plan(file) => plan::plan(&read(&file.config)?),
         Command::Probe(arguments) => probe::probe(&arguments),
         Command::Status(arguments) => status::status(&arguments),
+        Command::Ldirectord { arguments } => ldirectord::ldirectord(&arguments),
         Command::Doctor(arguments) => doctor::doctor(&arguments),
         Command::Demo => crate::demo::demo().map_err(|error| Exit::new(Exit::OS, error)),
     }

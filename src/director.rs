@@ -6,6 +6,8 @@
 #![expect(clippy::disallowed_methods, reason = "EDGE: this is where decisions meet the clock")]
 
 mod notices;
+mod telling;
+mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -15,21 +17,24 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, error, info, warn};
 
-use self::notices::Notices;
+use self::notices::{Notices, Serving};
+use self::telling::Teller;
+use self::words::Going;
 use crate::arp::watch::Watch;
 use crate::arp::{Look, Targets};
 use crate::config::{
-    AgentPlan, CheckPlan, Config, LogFormat, LogLevel, LogTarget, OnExit, RealConfig, VirtualConfig,
+    AgentPlan, CheckPlan, Config, LogFormat, LogLevel, LogTarget, RealConfig, VirtualConfig,
 };
 use crate::dataplane::Dataplane;
 use crate::health;
 use crate::metrics as name;
 use crate::model::{Dump, Op, Table, Virtual, VirtualId};
+use crate::news::Desk;
 use crate::poller::{Hearing, Poller};
 use crate::prober::{Prober, Report};
 use crate::reconcile::{diff, takes_last_weight};
 use crate::snapshot::{Snapshot, picture, vips};
-use crate::state::{Condition, State};
+use crate::state::{Condition, Maintained, State};
 use crate::vip::without_probes;
 use crate::weight::law::LawConfig;
 
@@ -44,6 +49,9 @@ const HEARINGS: usize = 256;
 /// How long sessions in this process may go on after a request to end.
 const CLOSE_LIMIT: Duration = Duration::from_secs(30);
 
+/// How long mails about the end may take.
+const NEWS_LIMIT: Duration = Duration::from_secs(5);
+
 /// What can happen to a director, beside the reports of its checks.
 #[derive(Debug)]
 pub enum Event {
@@ -51,6 +59,8 @@ pub enum Event {
     Reload(Result<Box<Config>, String>),
     /// Somebody wants a fresh picture and is told when it is published.
     Look(oneshot::Sender<()>),
+    /// These servers, and no others, are in maintenance.
+    Maintenance(BTreeSet<Maintained>),
     /// Who else answers for the VIPs.
     Answered(Look),
     /// End.
@@ -90,6 +100,7 @@ pub struct Director<D> {
     /// What was wanted when the table was last right: it can only differ by somebody else's hand.
     settled: Option<Table>,
     notices: Notices,
+    teller: Teller,
     /// Whether the same changes failed twice in a row: then they are asked for at the pace of the resync.
     stubborn: bool,
     /// Looks who else answers for the VIPs, and what it saw.
@@ -120,6 +131,7 @@ impl<D: Dataplane> Director<D> {
             started_with: fixed(&config),
             settled: None,
             notices: Notices::default(),
+            teller: Teller::new(&config),
             state: State::new(config),
             dataplane,
             prober,
@@ -139,6 +151,13 @@ impl<D: Dataplane> Director<D> {
         }
     }
 
+    /// Brings news of the farm to `desk`; until then to nobody.
+    #[must_use]
+    pub fn telling(mut self, desk: Desk) -> Self {
+        self.teller.desk = desk;
+        self
+    }
+
     /// Has this watch look who else answers for the VIPs.
     #[must_use]
     pub fn watching(self, watch: Watch) -> Self {
@@ -153,12 +172,17 @@ impl<D: Dataplane> Director<D> {
         self.start_checks();
         while !self.stopping {
             let next_look = self.next_look();
+            let next_word = self.teller.next();
             let weigh_at = self.weigh_at.unwrap_or(next_look).min(next_look);
             let mut due = tokio::select! {
                 hearing = self.hearings.recv() => hearing.is_some_and(|hearing| self.hear(&hearing)),
                 report = inbox.reports.recv() => report.is_some_and(|report| self.learn(report)),
                 event = inbox.events.recv() => self.take(event.unwrap_or(Event::Stop)),
                 () = tokio::time::sleep_until(weigh_at.into()) => self.weigh(next_look),
+                () = sleep_until(next_word) => {
+                    self.teller.repeat(Instant::now(), &self.state);
+                    false
+                }
             };
             // What waits already is one comparison, not many.
             while let Ok(report) = inbox.reports.try_recv() {
@@ -249,6 +273,7 @@ impl<D: Dataplane> Director<D> {
             return false; // its connection went to any server
         }
         notices::tell_check(|| names(&self.state, |v| checked(v, &plan)), known, &report);
+        self.teller.tell_check(&self.state, &report);
         let Report { finding, transition, .. } = report;
         let matters = transition.is_some()
             || finding.state == health::State::Unknown
@@ -288,6 +313,10 @@ impl<D: Dataplane> Director<D> {
                 self.lookers.push(looker);
                 self.looked.is_none_or(|looked| looked.elapsed() >= FRESH)
             }
+            Event::Maintenance(maintained) => {
+                self.state.maintain(maintained);
+                true
+            }
             Event::Answered(look) => {
                 notices::tell_strangers(&self.answered, &look);
                 self.answered = look;
@@ -320,6 +349,7 @@ impl<D: Dataplane> Director<D> {
             );
         }
         info!("configuration reloaded: {}", config.extent());
+        self.teller.reconfigure(&config);
         self.state.reconfigure(config);
         self.set_options();
         self.reloaded = true;
@@ -353,7 +383,7 @@ impl<D: Dataplane> Director<D> {
         if !ops.is_empty() && self.settled.as_ref() == Some(&desired) {
             warn!("somebody else has changed the table; it is put right");
         }
-        let failed = self.apply(ops, &desired).await;
+        let failed = self.apply(ops, &desired, Going::On).await;
         name::count_resync(if failed.is_empty() { "ok" } else { "error" });
         if failed.is_empty() {
             if self.trouble.take().is_some() {
@@ -370,13 +400,17 @@ impl<D: Dataplane> Director<D> {
         let failing = failed.into_keys().collect();
         self.stubborn = failing == self.failing;
         self.failing = failing;
-        self.notices.tell_serving(&self.state, &self.actual.table);
+        for (id, serving) in self.notices.tell_serving(&self.state, &self.actual.table) {
+            self.teller.tell_serving(&self.state, id, serving == Serving::Reals);
+        }
+        self.teller.settle(&self.state);
+        self.teller.watch(now, &self.state);
         self.publish(now);
     }
 
     /// Applies the ops. One that fails holds up no other, but what cannot be without it: the reals of a virtual
     /// that could not be added, and the last weight of one whose new weights could not. Gives what failed and why.
-    async fn apply(&mut self, ops: Vec<Op>, desired: &Table) -> BTreeMap<String, String> {
+    async fn apply(&mut self, ops: Vec<Op>, desired: &Table, going: Going) -> BTreeMap<String, String> {
         let mut failed = BTreeMap::new();
         let mut broken: BTreeSet<VirtualId> = BTreeSet::new();
         let private: BTreeSet<VirtualId> = self.state.private().collect();
@@ -399,7 +433,10 @@ impl<D: Dataplane> Director<D> {
             match result {
                 Ok(()) => {
                     match of_the_farm {
-                        true => info!("table: {text}"),
+                        true => {
+                            info!("table: {text}");
+                            self.teller.tell_op(&self.state, &op, &self.actual.table, going);
+                        }
                         false => debug!("table: {text}"),
                     }
                     // The dataplane took it, so the copy does; a difference shows at the next dump.
@@ -449,27 +486,27 @@ impl<D: Dataplane> Director<D> {
         }
         let nothing = Table::default();
         let gone = diff(&self.actual.table, &nothing, ids);
-        self.apply(gone, &nothing).await;
+        self.apply(gone, &nothing, Going::Down).await;
     }
 
     /// The end: the table stays, or our part of it is removed, as configured.
     async fn leave(mut self, mut inbox: Inbox) {
         self.prober.sync(Vec::new());
         self.poller.sync(Vec::new());
-        match self.state.config().on_exit {
-            OnExit::Keep => {
-                info!("ending; what the kernel has stays as it is");
-                for id in self.state.retired() {
-                    warn!("{id} is no longer in the configuration and still drains; nobody will delete it");
-                }
-                let private = self.state.private().collect();
-                self.remove(&private).await;
-            }
-            OnExit::Remove => {
-                info!("ending; removing our virtuals");
-                let owned = self.state.owned();
-                self.remove(&owned).await;
-            }
+        self.teller.stop();
+        let removed: BTreeSet<VirtualId> = self.state.to_remove();
+        let private = self.state.private().collect();
+        let farm: BTreeSet<VirtualId> = self.state.owned().difference(&private).copied().collect();
+        if removed.is_empty() {
+            info!("ending; what the kernel has stays as it is");
+        } else if removed == farm {
+            info!("ending; removing our virtuals");
+        } else {
+            info!("ending; removing some of our virtuals");
+        }
+        self.remove(&removed.union(&private).copied().collect()).await;
+        for id in self.state.retired().filter(|id| !removed.contains(id)) {
+            warn!("{id} is no longer in the configuration and still drains; nobody will delete it");
         }
         self.trouble = Some("the daemon is ending".to_owned());
         let now = Instant::now();
@@ -481,15 +518,24 @@ impl<D: Dataplane> Director<D> {
                 match inbox.events.recv().await {
                     Some(Event::Stop) => return,
                     Some(Event::Look(looker)) => drop(looker.send(())),
-                    Some(Event::Reload(_) | Event::Answered(_)) => {}
+                    Some(Event::Reload(_) | Event::Answered(_) | Event::Maintenance(_)) => {}
                     None => std::future::pending().await,
                 }
             }
         };
+        let desk = std::mem::take(&mut self.teller.desk);
         tokio::select! {
-            () = self.dataplane.close(CLOSE_LIMIT) => {}
+            _ = async { tokio::join!(self.dataplane.close(CLOSE_LIMIT), desk.close(NEWS_LIMIT)) } => {}
             () = again => warn!("ending at once"),
         }
+    }
+}
+
+/// Waits until then, or for ever.
+async fn sleep_until(when: Option<Instant>) {
+    match when {
+        Some(when) => tokio::time::sleep_until(when.into()).await,
+        None => std::future::pending().await,
     }
 }
 

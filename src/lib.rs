@@ -35,7 +35,10 @@ pub mod dataplane;
 pub mod arp;
 
 pub mod canary;
+pub mod children;
 pub mod director;
+pub mod maintenance;
+pub mod news;
 pub mod poller;
 pub mod prober;
 
@@ -43,6 +46,7 @@ pub mod http;
 pub mod log;
 pub mod metrics;
 pub mod snapshot;
+pub mod systemd;
 
 pub mod demo;
 pub mod doctor;

@@ -28,24 +28,43 @@ const IDENT: &str = "ldirectord";
 /// As `localtime` of Perl and `ctime` of C say it.
 const TIME: &str = "%a %b %e %H:%M:%S %Y";
 
-/// Sends all that is logged from now on to where the configuration says. `instance` is what the lines of ldirectord call
-/// the daemon.
-pub fn start(config: &Config, instance: &str) {
-    let level = match config.log {
+/// What is logged, how, and where to.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// How much.
+    pub level: LogLevel,
+    /// How.
+    pub format: LogFormat,
+    /// Where to.
+    pub target: LogTarget,
+}
+
+impl Plan {
+    /// What the configuration says.
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
+        Self { level: config.log, format: config.log_format, target: config.log_to.clone() }
+    }
+}
+
+/// Sends all that is logged from now on to where the plan says. `instance` is what the lines of ldirectord call the
+/// daemon.
+pub fn start(plan: &Plan, instance: &str) {
+    let level = match plan.level {
         LogLevel::Error => Level::ERROR,
         LogLevel::Warn => Level::WARN,
         LogLevel::Info => Level::INFO,
         LogLevel::Debug => Level::DEBUG,
         LogLevel::Trace => Level::TRACE,
     };
-    let lines = Lines { target: Arc::new(config.log_to.clone()), ident: IDENT };
+    let lines = Lines { target: Arc::new(plan.target.clone()), ident: IDENT };
     // With internal errors on, the subscriber would panic for want of a place to report them.
     let log = tracing_subscriber::fmt()
         .with_max_level(level)
         .with_target(false)
         .with_ansi(false)
         .log_internal_errors(false);
-    match (config.log_format, &config.log_to) {
+    match (plan.format, &plan.target) {
         (LogFormat::Json, _) => log.with_writer(lines).json().init(),
         // Syslog has a date and a level of its own.
         (LogFormat::Text, LogTarget::Syslog(_)) => {
@@ -57,6 +76,12 @@ pub fn start(config: &Config, instance: &str) {
             log.with_writer(lines).event_format(head).init();
         }
     }
+}
+
+/// The time as ldirectord writes it.
+#[must_use]
+pub fn now() -> String {
+    chrono::Local::now().format(TIME).to_string()
 }
 
 /// The name by which ldirectord would call the daemon of a configuration file.

@@ -8,6 +8,7 @@
 //! and is deleted when its active connections are gone, or when the drain time has passed.
 
 mod doubt;
+mod maintained;
 mod silence;
 mod weighing;
 
@@ -17,10 +18,11 @@ use std::time::{Duration, Instant};
 use checks::{Failure, Outcome, Reason, Stage};
 
 use self::doubt::Doubt;
+pub use self::maintained::Maintained;
 use self::silence::CutOff;
 pub use self::weighing::Known;
 use self::weighing::Scales;
-use crate::config::{AgentPlan, CheckPlan, Config, RealConfig, Tier, VirtualConfig};
+use crate::config::{AgentPlan, CheckPlan, Config, OnExit, RealConfig, Tier, VirtualConfig};
 use crate::health;
 use crate::heard::{Heard, Word};
 use crate::model::{Dump, RealId, RealSettings, Table, Virtual, VirtualId, Weight};
@@ -146,6 +148,10 @@ pub struct State {
     /// Checks that fell silent together with all others. What they found says nothing, until one that began after the
     /// silence has failed.
     excused: BTreeSet<CheckPlan>,
+    /// Who is out whatever the checks say.
+    maintained: BTreeSet<Maintained>,
+    /// Real servers that have been in the table by this configuration.
+    placed: BTreeSet<(VirtualId, RealId)>,
     /// Since when somebody answers; `None` while nobody does.
     answered: Option<Instant>,
     /// Private services in the table that are wanted no more.
@@ -180,6 +186,8 @@ impl State {
             leaving: BTreeMap::new(),
             retired: BTreeMap::new(),
             excused: BTreeSet::new(),
+            maintained: BTreeSet::new(),
+            placed: BTreeSet::new(),
             answered: None,
             stale: BTreeSet::new(),
         };
@@ -215,6 +223,14 @@ impl State {
     /// Those of them that serve nobody: they are no part of the farm.
     pub fn private(&self) -> impl Iterator<Item = VirtualId> + '_ {
         self.config.vip.services.keys().chain(&self.stale).copied()
+    }
+
+    /// The virtuals that end with the daemon.
+    #[must_use]
+    pub fn to_remove(&self) -> BTreeSet<VirtualId> {
+        let own = self.config.virtuals.iter().map(|v| (v.id, v.on_exit));
+        let retired = self.retired.keys().map(|id| (*id, self.config.on_exit));
+        own.chain(retired).filter(|(_, on_exit)| *on_exit == OnExit::Remove).map(|(id, _)| id).collect()
     }
 
     /// Whether something waits for its connections to end.
@@ -364,6 +380,7 @@ impl State {
     /// Takes a new configuration over, whole. Equal checks keep what is known; virtuals that are gone retire.
     pub fn reconfigure(&mut self, config: Config) {
         let old = std::mem::replace(&mut self.config, config);
+        self.placed.clear();
         let mut fresh = self.fresh_findings();
         for (plan, finding) in std::mem::take(&mut self.findings) {
             if let Some(slot) = fresh.get_mut(&plan) {
@@ -401,6 +418,7 @@ impl State {
             retired.missed = if actual.table.virtuals.contains_key(id) { 0 } else { retired.missed + 1 };
             retired.missed < 2
         });
+        let left_out = self.left_out(actual);
         let mut was_leaving = std::mem::take(&mut self.leaving);
         let mut leave = |id: &VirtualId, drain: Duration, want: &mut Virtual| {
             let Some(have) = actual.table.virtuals.get(id) else { return };
@@ -431,7 +449,11 @@ impl State {
         }
         for config in &self.config.virtuals {
             let known = self.scales.get(&config.id).map_or(&[][..], Scales::known);
-            let mut want = wanted(config, known, actual.table.virtuals.get(&config.id));
+            let have = actual.table.virtuals.get(&config.id);
+            let mut want = wanted(config, known, have);
+            want.reals.retain(|real, settings| {
+                settings.weight.takes_connections() || !left_out.contains(&(config.id, *real))
+            });
             leave(&config.id, config.drain, &mut want);
             table.virtuals.insert(config.id, want);
         }

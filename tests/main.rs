@@ -11,6 +11,9 @@ mod databases;
 mod farm;
 #[cfg(test)]
 mod lab;
+mod ldcommand;
+#[cfg(test)]
+mod ldirectord;
 mod load;
 mod postfix;
 mod probe;

@@ -2,6 +2,8 @@
 //!
 //! Owns the order of the start, and what a signal or a change of the file sets in motion. All that can fail at the start fails before
 //! the first change of the table; afterwards nothing in here ends the daemon but a request.
+use std::hash::{Hash as _, Hasher as _};
+use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,50 +11,103 @@ use std::time::{Duration, SystemTime};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{info, warn};
 
 use super::{Exit, Threads, read, runtime};
 use crate::arp::watch::Watch;
-use crate::config::load::load;
-use crate::config::{Config, DataplaneChoice};
+use crate::children::Children;
+use crate::config::load::{MAX_SIZE, load};
+use crate::config::{Config, DataplaneChoice, LogFormat};
 use crate::dataplane::Dataplane as _;
 use crate::dataplane::choose::{Chosen, choose};
 use crate::dataplane::ipvs::sysctl;
 use crate::director::{Director, Event, Inbox};
 use crate::http::{self, View};
-use crate::log;
 use crate::metrics::Exporter;
+use crate::news::Desk;
+use crate::news::errand::{self, Errand};
 use crate::prober::Prober;
+use crate::snapshot::Snapshot;
+use crate::systemd::Manager;
 use crate::vip::settings;
+use crate::{log, maintenance};
 
 /// How often the file is looked at with `autoreload`.
 const POLL: Duration = Duration::from_secs(1);
+/// How long a callback may take.
+const CALLBACK: Duration = Duration::from_secs(60);
 /// Events and reports that may wait; who sends more waits too.
 const QUEUE: usize = 256;
 
+/// A daemon that has done nothing yet but to catch SIGHUP, which would end it, and to look at its file.
+pub(super) struct Preparation {
+    path: PathBuf,
+    asking: Runtime,
+    hangup: Signal,
+    seen: Look,
+}
+
+/// What differs between the ways to start a daemon.
+pub(super) struct Manner {
+    /// What the lines of ldirectord call it.
+    pub(super) instance: String,
+    /// What is logged, where that is not what the configuration says, too.
+    pub(super) log: log::Plan,
+    /// What to do without a port for metrics and status.
+    pub(super) port: PortInUse,
+    /// Called once, when the table is right for the first time.
+    pub(super) ready: Box<dyn FnOnce() + Send>,
+}
+
+/// When the port of `http` is taken.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum PortInUse {
+    /// Nothing is started: somebody counts on it.
+    Fatal,
+    /// The daemon goes on without: a file of ldirectord has no word for it, and there may be many daemons.
+    Tolerated,
+}
+
 pub(super) fn run(path: &Path) -> Result<(), Exit> {
-    // Checks wait more than they work: between threads, each of them would cost two switches more.
-    let asking = runtime(Threads::One)?;
-    // First of all: a SIGHUP that nobody catches ends the process.
-    let hangup = {
-        let _inside = asking.enter();
-        signal(SignalKind::hangup())
-            .map_err(|error| Exit::new(Exit::OS, format!("cannot catch SIGHUP: {error}")))?
-    };
-    // Before it is read: a change from now on is one to notice.
-    let seen = look(path);
+    let preparation = Preparation::new(path)?;
     let config = read(path)?;
-    log::start(&config, &log::instance(path));
-    raise_descriptor_limit();
-    let chosen = asking.block_on(choose(config.dataplane))?;
-    let runtime = match chosen.0 {
-        Chosen::Ipvs(_) => asking,
-        // The mail itself is work for all cores.
-        Chosen::Proxy(_) => runtime(Threads::Cores)?,
+    let instance = log::instance(path);
+    let port = match config.log_format {
+        LogFormat::Ldirectord => PortInUse::Tolerated,
+        LogFormat::Text | LogFormat::Json => PortInUse::Fatal,
     };
-    runtime.block_on(daemon((path.to_owned(), seen), config, chosen, hangup))
+    let manner = Manner { instance, log: log::Plan::of(&config), port, ready: Box::new(|| ()) };
+    preparation.serve(config, manner)
+}
+
+impl Preparation {
+    pub(super) fn new(path: &Path) -> Result<Self, Exit> {
+        // Checks wait more than they work: between threads, each of them would cost two switches more.
+        let asking = runtime(Threads::One)?;
+        let hangup = {
+            let _inside = asking.enter();
+            signal(SignalKind::hangup())
+                .map_err(|error| Exit::new(Exit::OS, format!("cannot catch SIGHUP: {error}")))?
+        };
+        // Before it is read: a change from now on is one to notice.
+        Ok(Self { path: path.to_owned(), asking, hangup, seen: look(path) })
+    }
+
+    /// Directs by `config` until somebody asks for an end.
+    pub(super) fn serve(self, config: Config, manner: Manner) -> Result<(), Exit> {
+        log::start(&manner.log, &manner.instance);
+        raise_descriptor_limit();
+        let chosen = self.asking.block_on(choose(config.dataplane))?;
+        let runtime = match chosen.0 {
+            Chosen::Ipvs(_) => self.asking,
+            // The mail itself is work for all cores.
+            Chosen::Proxy(_) => runtime(Threads::Cores)?,
+        };
+        runtime.block_on(daemon((self.path, self.seen, self.hangup), (config, manner), chosen))
+    }
 }
 
 /// As far as it goes without asking anybody: each check under way takes a descriptor, each session of the proxy two.
@@ -63,21 +118,20 @@ fn raise_descriptor_limit() {
 }
 
 async fn daemon(
-    (path, seen): (PathBuf, Look),
-    config: Config,
+    (path, seen, hangup): (PathBuf, Look, Signal),
+    (config, manner): (Config, Manner),
     (mut dataplane, why): (Chosen, String),
-    hangup: Signal,
 ) -> Result<(), Exit> {
     let os = |what: &str, error: &dyn std::fmt::Display| Exit::new(Exit::OS, format!("{what}: {error}"));
-    let listener = match config.http {
-        None => None,
-        Some(address) => Some(TcpListener::bind(address).await.map_err(|error| {
-            os(&format!("cannot listen on http = \"{address}\" (is another smtp-director running?)"), &error)
-        })?),
-    };
-    let mut terminate =
-        signal(SignalKind::terminate()).map_err(|error| os("cannot catch SIGTERM", &error))?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| os("cannot catch SIGINT", &error))?;
+    let listener = listen(config.http, manner.port).await?;
+    let mut ends = Vec::new();
+    for (kind, name) in [
+        (SignalKind::terminate(), "SIGTERM"),
+        (SignalKind::interrupt(), "SIGINT"),
+        (SignalKind::quit(), "SIGQUIT"),
+    ] {
+        ends.push(signal(kind).map_err(|error| os(&format!("cannot catch {name}"), &error))?);
+    }
     info!("smtp-director {} with {}: {}", env!("CARGO_PKG_VERSION"), path.display(), config.extent());
     match (&dataplane, config.dataplane) {
         // Somebody may count on the kernel, and on real servers that see the clients' addresses.
@@ -99,62 +153,213 @@ async fn daemon(
         warn!("vip_check is for IPVS: nobody is asked through the VIP");
     }
 
+    let manager = Arc::new(Manager::from_environment());
     let (report, reports) = mpsc::channel(QUEUE);
     let (event, events) = mpsc::channel(QUEUE);
     let (pictures, picture) = watch::channel(Arc::default());
+    tokio::spawn(announce(picture.clone(), manner.ready, Arc::clone(&manager)));
+    if let Some(pulse) = manager.pulse() {
+        tokio::spawn(live(pulse, Arc::clone(&manager), event.clone()));
+    }
     if let Some(listener) = listener {
         let exporter = Exporter::install().map_err(|error| os("cannot record metrics", &error))?;
         let view = View { pictures: picture, director: event.clone(), exporter: Arc::new(exporter) };
         tokio::spawn(http::serve(listener, view));
     }
     let watch = matches!(dataplane, Chosen::Ipvs(_)).then(|| Watch::start(event.clone()));
-    tokio::spawn(reload((path, seen), config.autoreload, hangup, event.clone()));
-    tokio::spawn(async move {
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
+    let (maintenance, directory) = watch::channel(config.maintenance_dir.clone());
+    tokio::spawn(maintenance::watch(directory, event.clone()));
+    let (family, wanted) = mpsc::channel(QUEUE);
+    let family_ends = tokio::spawn(follow(Children::of(&path), wanted));
+    let _ = family.try_send(config.execute.clone());
+    let reloads = Reloads {
+        content: content(&path),
+        path,
+        seen,
+        autoreload: config.autoreload,
+        callback: config.callback.clone(),
+        director: event.clone(),
+        maintenance,
+        children: family,
+    };
+    let reloads = tokio::spawn(reloads.serve(hangup, Arc::clone(&manager)));
+    for mut end in ends {
+        let (event, manager) = (event.clone(), Arc::clone(&manager));
+        tokio::spawn(async move {
+            while end.recv().await.is_some() {
+                manager.stopping();
+                if event.send(Event::Stop).await.is_err() {
+                    return;
+                }
             }
-            if event.send(Event::Stop).await.is_err() {
-                return;
-            }
-        }
-    });
-    let mut director = Director::new(config, dataplane, Prober::new(report), pictures);
+        });
+    }
+    drop(event);
+    let mut director = Director::new(config, dataplane, Prober::new(report), pictures).telling(Desk::open());
     if let Some(watch) = watch {
         director = director.watching(watch);
     }
     director.run(Inbox { reports, events }).await;
+    // It holds the other end of what the children listen to.
+    reloads.abort();
+    let _ = reloads.await;
+    let _ = family_ends.await;
     Ok(())
 }
 
-/// Reads the file again on SIGHUP and, with `autoreload`, when it has changed and rested.
-async fn reload(
-    (path, mut seen): (PathBuf, Look),
-    mut autoreload: bool,
-    mut hangup: Signal,
-    director: mpsc::Sender<Event>,
-) {
-    loop {
-        tokio::select! {
-            _ = hangup.recv() => {}
-            () = change(&path, seen), if autoreload => info!("{} has changed", path.display()),
+async fn listen(http: Option<SocketAddr>, port: PortInUse) -> Result<Option<TcpListener>, Exit> {
+    let Some(address) = http else { return Ok(None) };
+    match TcpListener::bind(address).await {
+        Ok(listener) => Ok(Some(listener)),
+        Err(error) if port == PortInUse::Tolerated => {
+            warn!("no metrics and no status: cannot listen on {address}: {error}");
+            Ok(None)
         }
-        seen = look(&path);
-        let file = path.clone();
+        Err(error) => {
+            let why =
+                format!("cannot listen on http = \"{address}\" (is another smtp-director running?): {error}");
+            Err(Exit::new(Exit::OS, why))
+        }
+    }
+}
+
+/// Says once that the table is right.
+async fn announce(
+    mut picture: watch::Receiver<Arc<Snapshot>>,
+    ready: Box<dyn FnOnce() + Send>,
+    manager: Arc<Manager>,
+) {
+    if picture.changed().await.is_ok() {
+        manager.ready();
+        ready();
+    }
+}
+
+/// Says that we are alive each time that the director has proved it.
+async fn live(pulse: Duration, manager: Arc<Manager>, director: mpsc::Sender<Event>) {
+    loop {
+        tokio::time::sleep(pulse).await;
+        if !asked(&director).await {
+            return;
+        }
+        manager.alive();
+    }
+}
+
+/// Whether the director looked at its table; it does so at once.
+async fn asked(director: &mpsc::Sender<Event>) -> bool {
+    let (looker, looked) = oneshot::channel();
+    director.send(Event::Look(looker)).await.is_ok() && looked.await.is_ok()
+}
+
+/// Who reads the file again on SIGHUP and, with `autoreload`, when it has changed and rested.
+struct Reloads {
+    path: PathBuf,
+    seen: Look,
+    /// What tells one content of the file from another.
+    content: u64,
+    autoreload: bool,
+    callback: Option<PathBuf>,
+    director: mpsc::Sender<Event>,
+    /// The maintenance directory, for those who watch it.
+    maintenance: watch::Sender<Option<PathBuf>>,
+    children: mpsc::Sender<Vec<PathBuf>>,
+}
+
+impl Reloads {
+    async fn serve(mut self, mut hangup: Signal, manager: Arc<Manager>) {
+        let calls = callbacks(self.path.clone());
+        loop {
+            let watched = self.autoreload || self.callback.is_some();
+            tokio::select! {
+                _ = hangup.recv() => self.seen = look(&self.path),
+                () = change(&self.path, self.seen), if watched => {
+                    self.seen = look(&self.path);
+                    let content = content(&self.path);
+                    if std::mem::replace(&mut self.content, content) == content {
+                        continue; // somebody has touched it
+                    }
+                    info!("Configuration file '{}' has changed on disk", self.path.display());
+                    if let Some(callback) = &self.callback {
+                        // One that waits for its turn is for this change, too.
+                        let _ = calls.try_send(callback.clone());
+                    }
+                    if !self.autoreload {
+                        info!(" - ignore new configuration");
+                        continue;
+                    }
+                    info!(" - reread new configuration");
+                }
+            }
+            if !self.reload(&manager).await {
+                return;
+            }
+        }
+    }
+
+    /// False when the director has ended.
+    async fn reload(&mut self, manager: &Manager) -> bool {
+        manager.reloading();
+        self.content = content(&self.path);
+        let file = self.path.clone();
         let loaded = tokio::task::spawn_blocking(move || load(&file, std::env::vars_os())).await;
         let event = match loaded {
             Ok(Ok(config)) => {
-                autoreload = config.autoreload;
+                self.autoreload = config.autoreload;
+                self.callback.clone_from(&config.callback);
+                self.maintenance.send_if_modified(|known| {
+                    let other = *known != config.maintenance_dir;
+                    known.clone_from(&config.maintenance_dir);
+                    other
+                });
+                let _ = self.children.try_send(config.execute.clone());
                 Event::Reload(Ok(Box::new(config)))
             }
             Ok(Err(error)) => Event::Reload(Err(error.to_string())),
             Err(panic) => Event::Reload(Err(panic.to_string())),
         };
-        if director.send(event).await.is_err() {
-            return;
+        if self.director.send(event).await.is_err() || !asked(&self.director).await {
+            return false;
         }
+        manager.ready();
+        true
     }
+}
+
+/// Runs callbacks one after another; one may run and one may wait.
+fn callbacks(file: PathBuf) -> mpsc::Sender<PathBuf> {
+    let (calls, mut due) = mpsc::channel::<PathBuf>(1);
+    tokio::spawn(async move {
+        while let Some(program) = due.recv().await {
+            let errand = Errand { program, arguments: vec![file.display().to_string()] };
+            info!("Running system({errand})");
+            if let Err(why) = errand::run(&errand, &[], CALLBACK).await {
+                warn!("callback {errand}: {why}");
+            }
+        }
+    });
+    calls
+}
+
+/// Lets the children follow the configuration; at the end, when nobody can say another word, they end, too.
+async fn follow(mut children: Children, mut wanted: mpsc::Receiver<Vec<PathBuf>>) {
+    while let Some(wanted) = wanted.recv().await {
+        children.become_those(&wanted).await;
+    }
+    children.become_those(&[]).await;
+}
+
+/// What tells one content of a file from another; 0 where there is none to read.
+fn content(path: &Path) -> u64 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    match std::fs::metadata(path)
+        .map(|found| found.is_file() && found.len() <= MAX_SIZE)
+        .and_then(|_| std::fs::read(path))
+    {
+        Ok(bytes) => bytes.hash(&mut hasher),
+        Err(_) => return 0,
+    }
+    hasher.finish()
 }
 
 /// What tells one version of a file from another.

@@ -4,11 +4,14 @@
 //! variables (`native`, `load`) and everything that happens at run time.
 
 pub mod diagnostic;
+pub mod ldirectord;
 pub mod load;
+mod names;
 pub mod native;
 mod outside;
 
 pub use diagnostic::{Diagnostic, Place};
+pub(crate) use native::is_host_name;
 pub use outside::{Alert, CommandLine, Facility, LogTarget, Phase, Phases, Relay};
 
 use std::fmt;

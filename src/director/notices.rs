@@ -19,7 +19,7 @@ use crate::state::{Condition, Finding, State};
 
 /// Who takes the connections of a virtual.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Serving {
+pub(super) enum Serving {
     Reals,
     Fallback,
     Nobody,
@@ -50,25 +50,33 @@ pub(super) struct Notices {
 }
 
 impl Notices {
-    /// Says when a virtual has nobody left to serve it, or its fallback, and when that is over.
-    pub(super) fn tell_serving(&mut self, state: &State, table: &Table) {
+    /// Says when a virtual has nobody left to serve it, or its fallback, and when that is over. Gives what changed.
+    pub(super) fn tell_serving(&mut self, state: &State, table: &Table) -> Vec<(VirtualId, Serving)> {
+        let mut changes = Vec::new();
         for config in &state.config().virtuals {
             let Some(now) = Serving::of(config, table) else { continue };
             let before = self.serving.insert(config.id, now);
+            if before == Some(now) {
+                continue;
+            }
             match now {
-                _ if before == Some(now) => {}
                 Serving::Reals if before.is_some() => {
                     info!("{} is served by its real servers again", config.name);
                 }
                 Serving::Reals => {}
                 Serving::Fallback => warn!("{} is served by its fallback: no real server can", config.name),
                 // At a start nobody has been asked yet.
-                Serving::Nobody if !state.knows_all() => drop(self.serving.remove(&config.id)),
+                Serving::Nobody if !state.knows_all() => {
+                    self.serving.remove(&config.id);
+                    continue;
+                }
                 Serving::Nobody => {
                     error!("{} is served by NOBODY: no real server can take a connection", config.name);
                 }
             }
+            changes.push((config.id, now));
         }
+        changes
     }
 
     /// Says when no server answers any more, and when one does again.

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use super::*;
 use crate::config::{
-    Alert, DataplaneChoice, LogFormat, LogLevel, LogTarget, ProxyOptions, RealConfig, VirtualConfig,
+    Alert, DataplaneChoice, LogFormat, LogLevel, LogTarget, OnExit, ProxyOptions, RealConfig, VirtualConfig,
 };
 use crate::dataplane::Error;
 use crate::dataplane::memory::Memory;
@@ -230,6 +230,7 @@ async fn at_the_end_the_table_stays_or_loses_only_what_is_ours() {
         kernel.with(|kernel| kernel.memory.table.apply(&foreign)).unwrap();
         let mut config = farm(&[1]);
         config.on_exit = on_exit;
+        config.virtuals.iter_mut().for_each(|one| one.on_exit = on_exit);
         let mut stage = start(config, kernel);
         stage.until(|picture, kernel| picture.in_sync && kernel.weights(&id(1)) == Some(vec![1])).await;
         let kernel = stage.stop().await;

@@ -735,3 +735,49 @@ fn a_server_that_is_off_does_not_switch_on_the_fallback() {
         assert!(play.step().1.ends_with("9=1"), "{quiescent}");
     }
 }
+
+fn maintained(port: Option<u16>) -> BTreeSet<Maintained> {
+    [Maintained { ip: real_id(1).0.ip(), port }].into()
+}
+
+#[test]
+fn a_server_in_maintenance_is_out_at_once_and_back_when_that_is_over() {
+    for (quiescent, out) in [(true, "1=0 2=5"), (false, "2=5")] {
+        let mut config = farm(&[1, 2]);
+        config.virtuals[0].quiescent = quiescent;
+        let mut play = Play::both_up(config);
+        play.state.maintain(maintained(Some(25)));
+        for _ in 0..5 {
+            play.step();
+        }
+        assert_eq!(play.weights(), out);
+        play.state.maintain(maintained(Some(26)));
+        assert_eq!(play.step().1, "1=5 2=5", "another port is another server");
+        play.state.maintain(maintained(None));
+        assert!(play.step().1.starts_with("1=0"));
+    }
+    let mut config = farm(&[1]);
+    config.virtuals[0].fallback = Some((real_id(9), settings(1)));
+    let mut play = Play::new(config);
+    play.sees(1, Up);
+    play.step();
+    play.state.maintain(maintained(None));
+    assert_eq!(play.step().1, "1=0 9=1", "the last one, too: somebody wants it so");
+}
+
+#[test]
+fn a_server_that_is_down_and_deleted_by_hand_stays_so_without_readd_quiescent() {
+    for (readd, left) in [(true, "1=0 2=5"), (false, "2=5")] {
+        let mut config = farm(&[1, 2]);
+        config.readd_quiescent = readd;
+        let mut play = Play::both_up(config);
+        play.sees(1, Down);
+        assert_eq!(play.step().1, "1=0 2=5");
+        play.step();
+        play.dump.table.virtuals.get_mut(&virtual_id()).unwrap().reals.remove(&real_id(1));
+        assert_eq!(play.step().1, left);
+        assert_eq!(play.step().1, left);
+        play.sees(1, Up);
+        assert_eq!(play.step().1, "1=5 2=5", "and it comes back when it is well");
+    }
+}

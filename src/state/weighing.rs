@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use super::{Condition, State};
 use crate::config::{RealConfig, VirtualConfig};
+use crate::health;
 use crate::model::{Dump, RealId, VirtualId, Weight};
 use crate::weight::law::{Input, Law};
 use crate::weight::parts::{Check, Parts};
@@ -82,10 +83,18 @@ impl State {
         (law, actual): (Option<Law>, &Dump),
     ) -> Scales {
         let trust = (self.cut_off(), self.doubt(config));
-        let conditions: Vec<_> =
-            config.reals.iter().map(|real| self.condition_in(now, real, trust)).collect();
+        let condition = |real: &RealConfig| {
+            let condition = self.condition_in(now, real, trust);
+            match self.is_maintained(&real.id) {
+                true => Condition { state: health::State::Down, failure: None, ..condition },
+                false => condition,
+            }
+        };
+        let conditions: Vec<_> = config.reals.iter().map(condition).collect();
         let member = |(real, condition): (&RealConfig, &Condition)| {
             let standing = match condition.standing {
+                // Whatever its checks say, and no soft reason.
+                _ if self.is_maintained(&real.id) => Standing::Gone,
                 // No floor: every reason is a hard one.
                 Standing::Sick(_) if config.floor.is_none() => Standing::Gone,
                 standing => standing,

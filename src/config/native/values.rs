@@ -153,7 +153,7 @@ pub(super) fn ehlo_name(raw: &Raw<'_>) -> Result<String, String> {
 }
 
 /// Letters, digits and hyphens in labels of 1 to 63, 253 in all (RFC 1123 section 2.1). One label is enough.
-pub(in crate::config) fn is_host_name(text: &str) -> bool {
+pub(crate) fn is_host_name(text: &str) -> bool {
     let is_label = |label: &str| {
         (1..=63).contains(&label.len())
             && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
