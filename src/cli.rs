@@ -4,6 +4,7 @@
 //! Quiet success; errors on standard error; exit codes are those of `sysexits.h`.
 
 mod doctor;
+mod import;
 mod ldirectord;
 mod plan;
 mod probe;
@@ -107,6 +108,15 @@ enum Command {
         #[arg(value_name = "FILE", conflicts_with = "config")]
         file: Option<PathBuf>,
     },
+    /// Write the native configuration that means the same as an ldirectord.cf.
+    Import {
+        /// The file of ldirectord.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Where to write it; a file that is there already is left alone. Standard output without it.
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
     /// Ask every server once and show what would change in the table now; changes nothing.
     Plan(ConfigFile),
     /// Ask one SMTP server once, step by step, or those of a virtual. Exit 0: up, 1: down, 2: degraded.
@@ -148,6 +158,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> Result<(), Exit> {
     match arguments.command {
         Command::Run(file) => run::run(&file.config),
         Command::Validate { option, file } => read(&file.unwrap_or(option.config)).map(drop),
+        Command::Import { file, output } => import::import(&file, output.as_deref()),
         Command::Plan(file) => plan::plan(&read(&file.config)?),
         Command::Probe(arguments) => probe::probe(&arguments),
         Command::Status(arguments) => status::status(&arguments),

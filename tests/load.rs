@@ -231,7 +231,9 @@ fn a_server_that_freezes_cannot_hide_it() {
     let address = freezing(Duration::from_secs(2));
     let (report, _) = press(&format!("http http://{address}/ --rate 500/s --duration 5s --max-sessions 20"));
     let response = report.response.unwrap();
-    assert!((900.0..1050.0).contains(&response.p99), "{response:?}");
+    // Of a freeze of one second: 0.90 to 1.00 s. How long it was in truth, a busy machine says, and the same run measured.
+    let share = response.p99 / (report.failover.longest_gap * 1000.0);
+    assert!((0.90..=1.00).contains(&share), "{share}: {response:?} {:?}", report.failover);
     assert!((350.0..650.0).contains(&response.p90), "{response:?}");
     // What another tool would have said: few were slow.
     assert!(report.service.unwrap().p95 < 100.0);

@@ -12,6 +12,8 @@ mod farm;
 #[cfg(test)]
 mod lab;
 mod ldcommand;
+#[cfg(test)]
+mod ldirectord;
 mod load;
 mod postfix;
 mod probe;

@@ -10,9 +10,9 @@
 
 mod instance;
 mod outside;
-mod serve;
+pub(crate) mod serve;
 mod sources;
-mod spool;
+pub(crate) mod spool;
 mod vital;
 
 use std::net::{SocketAddr, TcpListener};

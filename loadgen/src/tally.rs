@@ -41,6 +41,22 @@ impl Latency {
         Self(histogram)
     }
 
+    /// How many are above so many milliseconds, as exactly as the histogram's digits.
+    #[must_use]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a float that is cast saturates"
+    )]
+    pub fn above(&self, millis: f64) -> u64 {
+        let micros = (millis * 1000.0) as u64;
+        self.0
+            .iter_recorded()
+            .filter(|step| step.value_iterated_to() > micros)
+            .map(|step| step.count_since_last_iteration())
+            .sum()
+    }
+
     /// One latency.
     pub fn record(&mut self, nanos: Nanos) {
         let micros = (nanos / 1000).clamp(1, LONGEST);

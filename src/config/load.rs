@@ -1,17 +1,18 @@
 //! EDGE: reads the configuration file and the host name.
 //!
-//! Owns the limits of a file (regular, at most 1 MiB, UTF-8) and the whole report of what is wrong with it. Refuses to
-//! know what the text means. Fails with [`LoadError`], whose text is all that a person needs.
+//! Owns the limits of a file (regular, at most 1 MiB, UTF-8), which of the two kinds it is, and the whole report of what is wrong
+//! with it. Refuses to know what the text means. Fails with [`LoadError`], whose text is all that a person needs.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, FileType};
 use std::io::{self, Read as _};
 use std::net::SocketAddr;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
-use super::diagnostic::render;
-use super::{Config, native};
+use super::diagnostic::{Diagnostic, render};
+use super::names::Machine;
+use super::{Config, ldirectord, native};
 
 /// Where the configuration is unless the command line says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/smtp-director/smtp-director.toml";
@@ -78,31 +79,75 @@ pub fn load(
     path: &Path,
     variables: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<Config, LoadError> {
-    let bytes = read(path)?;
-    let text = match std::str::from_utf8(&bytes) {
-        Ok(text) => text,
-        Err(error) => {
-            let offset = error.valid_up_to();
-            let line = bytes.iter().take(offset).filter(|byte| **byte == b'\n').count() + 1;
-            return Err(LoadError::NotUtf8 { path: path.into(), line, offset });
-        }
-    };
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let text = text_of(path)?;
     // What is not Unicode becomes U+FFFD, which no setting takes.
     let variables: Vec<_> = variables
         .into_iter()
         .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
         .collect();
-    native::lower(text, &variables, &host_name()).map_err(|problems| LoadError::Invalid {
-        report: render(&path.display().to_string(), text, &problems),
+    let lowered = if is_ldirectord(path, &text) {
+        let machine = Machine::default();
+        ldirectord::lower(&text, &variables, &host_name(), &machine)
+    } else {
+        native::lower(&text, &variables, &host_name())
+    };
+    lowered.map_err(|problems| invalid(path, &text, &problems))
+}
+
+/// The native file that means the same as the `ldirectord.cf` at `path`.
+///
+/// # Errors
+/// [`LoadError`]; its `Display` is the whole report.
+pub fn import(path: &Path) -> Result<String, LoadError> {
+    let text = text_of(path)?;
+    let machine = Machine::default();
+    let imported = ldirectord::import(&text, &host_name(), &machine);
+    imported.map_err(|problems| invalid(path, &text, &problems))
+}
+
+fn invalid(path: &Path, text: &str, problems: &[Diagnostic]) -> LoadError {
+    LoadError::Invalid {
+        report: render(&path.display().to_string(), text, problems),
         problems: problems.len(),
-    })
+    }
+}
+
+/// By its ending; any other file by what it holds. A native file may have the ending of the other, so that it can take its
+/// place: no line of an `ldirectord.cf` begins with two brackets.
+fn is_ldirectord(path: &Path, text: &str) -> bool {
+    match path.extension().and_then(OsStr::to_str) {
+        Some("cf") => !text.lines().any(|line| line.starts_with("[[")),
+        Some("toml") => false,
+        _ => ldirectord::is_ldirectord(text),
+    }
+}
+
+/// The text of a file. Only TOML must be UTF-8: an old `ldirectord.cf` may be Latin-1, in which every byte is a character.
+fn text_of(path: &Path) -> Result<String, LoadError> {
+    let bytes = read(path)?;
+    let text = match String::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(error) => {
+            let offset = error.utf8_error().valid_up_to();
+            let bytes = error.into_bytes();
+            let latin1: String = bytes.iter().copied().map(char::from).collect();
+            if !is_ldirectord(path, &latin1) {
+                let line = bytes.iter().take(offset).filter(|byte| **byte == b'\n').count() + 1;
+                return Err(LoadError::NotUtf8 { path: path.into(), line, offset });
+            }
+            latin1
+        }
+    };
+    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
 }
 
 /// Where a file says that the daemon serves, whatever else is wrong with the file.
 #[must_use]
 pub fn http_of(path: &Path) -> Option<SocketAddr> {
-    let text = String::from_utf8(read(path).ok()?).ok()?;
+    let text = text_of(path).ok()?;
+    if is_ldirectord(path, &text) {
+        return Some(super::DEFAULT_HTTP);
+    }
     let (table, _) = toml::de::DeTable::parse_recoverable(&text);
     table.get_ref().get("http")?.get_ref().as_str()?.parse().ok()
 }

@@ -4,7 +4,9 @@
 //! variables (`native`, `load`) and everything that happens at run time.
 
 pub mod diagnostic;
+pub mod ldirectord;
 pub mod load;
+mod names;
 pub mod native;
 mod outside;
 

@@ -38,6 +38,7 @@ use super::diagnostic::{Diagnostic, Place};
 use super::{Config, DEFAULT_HTTP, DataplaneChoice, LogFormat, LogLevel, LogTarget, OnExit, Tier};
 use crate::vip::{self, Vip};
 
+pub(super) use self::source::located;
 pub(crate) use self::steps::parse_pin;
 pub(crate) use self::values::is_host_name;
 pub(crate) use self::values::{is_ehlo_name, parse_duration};
@@ -71,7 +72,21 @@ const ON_EXITS: [(&str, OnExit); 2] = [("keep", OnExit::Keep), ("remove", OnExit
 /// # Errors
 /// All problems, at least one, in the order of the text, those of the environment last.
 pub fn lower(text: &str, variables: &[(String, String)], host_name: &str) -> Result<Config, Vec<Diagnostic>> {
-    let layers = source::merge(text, variables);
+    lower_layers(text, source::merge(text, variables), host_name)
+}
+
+/// Reads a configuration from a tree that something else than TOML was read to, whose values are [`located`] in `text`.
+/// `problems` are those of the text: while there are any, what depends on several keys is left unsaid.
+pub(super) fn lower_tree(
+    (text, root): (&str, config::Value),
+    problems: Vec<Diagnostic>,
+    variables: &[(String, String)],
+    host_name: &str,
+) -> Result<Config, Vec<Diagnostic>> {
+    lower_layers(text, source::merge_tree(root, problems, variables), host_name)
+}
+
+fn lower_layers(text: &str, layers: source::Layers, host_name: &str) -> Result<Config, Vec<Diagnostic>> {
     let report = Report::new(text, layers.problems, layers.complete);
     let config = lower_top(&Fields::open(&report, &TOP, &layers.root), &report, host_name);
     let problems = report.into_problems();

@@ -1,4 +1,4 @@
-//! The weight law beside others in a simulated farm. Prints the table of the README; asserts nothing.
+//! The weight law beside others in a simulated farm. Prints the tables of `README.md` beside it; asserts nothing.
 //!
 //!     law [SEEDS]
 #![allow(

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::farm::director::{Config, Director};
 use crate::farm::host::wait_until;
 use crate::farm::mail::Load;
-use crate::farm::postfix::MASTER_CF;
+use crate::farm::postfix::{MASTER_CF, Postfix};
 use crate::farm::{Farm, Ip, REALS, Wiring};
 
 const LIMIT: Duration = Duration::from_secs(90);
@@ -36,7 +36,13 @@ struct Stage {
 
 impl Stage {
     fn new() -> Self {
+        Self::with("[check]\n", |_| ())
+    }
+
+    /// The same with this table of checks, and servers that were first made ready like this.
+    fn with(check: &str, ready: impl Fn(&Postfix)) -> Self {
         let farm = Farm::new(Wiring::Proxy);
+        farm.reals.iter().for_each(ready);
         let config = Config { wiring: Wiring::Proxy, ip: Ip::V4, reals: REALS.to_vec(), fallback: false };
         let agents = farm.reals.iter().zip(REALS).map(|(real, last)| {
             let etc = farm.folder.join(real.name()).join("etc");
@@ -61,8 +67,8 @@ impl Stage {
             })
         });
         let agents = agents.collect();
-        let director =
-            Director::start_below(&[], &farm, &config.text().replace("weight = 1\n", &format!("{QUEUE}\n")));
+        let text = config.text().replace("weight = 1\n", &format!("{QUEUE}\n")).replace("[check]\n", check);
+        let director = Director::start_below(&[], &farm, &text);
         let stage = Self { director, agents, farm };
         stage.until("all agents are heard", |reals| {
             reals.iter().all(|real| real["queue"]["active"].is_u64() && real["weight"] == 100)
@@ -145,6 +151,62 @@ fn a_server_that_delivers_slowly_has_less_by_its_queue_and_comes_back() {
     stage.farm.reals[0].reload();
     load.stop();
     stage.until("it is back", |reals| reals.iter().all(|real| real["weight"] == 100));
+}
+
+/// Each message takes one of so many processes 0.3 s.
+fn delivers_by(processes: u8) -> impl Fn(&Postfix) {
+    move |postfix| {
+        let master =
+            format!("{MASTER_CF}slow unix - n n - {processes} pipe\n  user=nobody argv=/bin/sleep 0.3\n");
+        postfix.configure("virtual_transport = slow\n", &master);
+        postfix.reload();
+    }
+}
+
+#[test]
+#[ignore = "needs root, namespaces and Postfix: tests/run"]
+fn a_server_four_times_slower_gets_what_it_delivers_and_the_others_the_rest() {
+    let stage = Stage::with("[check]\n", delivers_by(8));
+    let load = Load::start(&stage.farm.client, stage.vip());
+    delivers_by(2)(&stage.farm.reals[0]);
+    stage.until_first_has(80, "queue ");
+    let count = || {
+        let sessions = load.tally().sessions;
+        ["real1", "real2", "real3"].map(|name| sessions.get(name).copied().unwrap_or_default())
+    };
+    let before = count();
+    wait_until(LIMIT, "more of the mail", || {
+        count().iter().sum::<usize>() > before.iter().sum::<usize>() + 200
+    });
+    let shares = [0, 1, 2].map(|server| count()[server] - before[server]);
+    println!("sessions since its weight fell: {shares:?}");
+    assert!(shares[1..].iter().all(|share| shares[0] * 10 < share * 9), "{shares:?}");
+    assert!(stage.reals()[1..].iter().all(|real| real["weight"] == 100));
+    delivers_by(8)(&stage.farm.reals[0]);
+    stage.until("it is back while mail flows", |reals| reals.iter().all(|real| real["weight"] == 100));
+    assert!(load.stop().failures.is_empty());
+}
+
+#[test]
+#[ignore = "needs root, namespaces and Postfix: tests/run"]
+fn a_server_whose_spool_fills_is_out_by_what_it_says_of_mail() {
+    let asks =
+        "[check]\nmail = { from = \"a@client.lab.test\", accept = \"inbox@lab.test\", interval = \"1s\" }\n";
+    let stage = Stage::with(asks, |_| ());
+    stage.farm.reals[0].configure("queue_minfree = 1000000000000000\n", MASTER_CF);
+    stage.farm.reals[0].reload();
+    stage.until_first_has(0, "452 4.3.1");
+    let first = &stage.reals()[0];
+    assert_eq!((&first["stage"], &first["code"]), (&Value::from("mail"), &Value::from(452)));
+    // Its agent is heard, and has nothing to say against it.
+    assert_eq!((&first["queue"]["qmgr"], &first["queue"]["no_data"]), (&Value::from(true), &Value::Null));
+    let load = Load::start(&stage.farm.client, stage.vip());
+    wait_until(LIMIT, "mail flows", || load.tally().accepted.len() > 40);
+    let tally = load.stop();
+    assert!(tally.failures.is_empty() && !tally.sessions.contains_key("real1"), "{tally:?}");
+    stage.farm.reals[0].configure("", MASTER_CF);
+    stage.farm.reals[0].reload();
+    stage.until("there is room again", |reals| reals.iter().all(|real| real["weight"] == 100));
 }
 
 #[test]

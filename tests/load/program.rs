@@ -284,6 +284,43 @@ fn used_up_descriptors_and_ports_are_named_with_a_way_out() {
 }
 
 #[test]
+#[ignore = "needs root: tests/run"]
+fn a_host_without_ports_says_so_and_the_way_out_it_names_is_one() {
+    // Ten ports in a network of its own; the sink holds a connection long enough for all sessions to want theirs.
+    let script = format!(
+        "ip link set lo up && echo 40000 40009 >/proc/sys/net/ipv4/ip_local_port_range || exit 9
+        {0} sink --listen 127.0.0.1:2525 --fault banner:delay=500ms >sink & server=$!
+        until grep -q listening sink; do kill -0 $server && sleep 0.05 || exit 9; done
+        press='{0} smtp smtp://127.0.0.1:2525 --sessions 40 --messages 40 --threads 1'
+        $press --json report >summary; echo $? >code
+        $press --source 127.0.0.1-127.0.0.8 >out; echo $? >way-out
+        kill $server",
+        program().display()
+    );
+    let folder = Folder::new("load-ports");
+    let output = Command::new("timeout")
+        .args(["60", "unshare", "--net", "--pid", "--fork", "--kill-child", "sh", "-c", &script])
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    let read = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap_or_default();
+    let said = format!("{output:?}\n{}\n{}", read("summary"), read("out"));
+    assert_eq!(read("code"), "4\n", "{said}");
+    assert!(
+        read("summary").contains(
+            "no local port was left, or a source address is not ours: --messages-per-conn, --source"
+        ),
+        "{said}"
+    );
+    let report: loadgen::report::Report = serde_json::from_str(&read("report")).unwrap();
+    let named: Vec<_> = report.errors.iter().map(|row| (row.phase.as_str(), row.class.as_str())).collect();
+    assert_eq!(named, [("connect", "no_ports")], "{said}");
+    assert!(report.counts.ok >= 10 && report.counts.ok + report.counts.failed == 40, "{said}");
+    assert_eq!(read("way-out"), "0\n", "{said}");
+    assert!(read("out").contains("40 ok"), "{said}");
+}
+
+#[test]
 fn two_workers_and_merge_do_the_plan_once() {
     let (sink, folder) = (sink(|_| {}), Folder::new("load-workers"));
     let log = |worker: u32| folder.path().join(format!("run{worker}.hlog"));

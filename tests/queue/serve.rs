@@ -21,14 +21,14 @@ use super::spool::{Spool, long_id};
 use super::{LIMIT, Running, free_port, program, wait_until};
 
 /// A running `serve`, whose log is a file.
-pub(super) struct Agent {
-    pub(super) address: SocketAddr,
+pub(crate) struct Agent {
+    pub(crate) address: SocketAddr,
     log: std::path::PathBuf,
     process: Running,
 }
 
 impl Agent {
-    pub(super) fn start(folder: &Path, config: &Path, arguments: &[&str]) -> Self {
+    pub(crate) fn start(folder: &Path, config: &Path, arguments: &[&str]) -> Self {
         let (address, log) = (free_port(2), folder.join("agent.log"));
         let process = Running::start(
             Command::new(program())
@@ -215,7 +215,7 @@ fn hundreds_of_silent_askers_hold_up_nobody() {
 }
 
 /// A CA, and a certificate of it for loopback: both as PEM, and the key.
-fn authority(name: &str) -> (Issuer<'static, KeyPair>, String) {
+pub(crate) fn authority(name: &str) -> (Issuer<'static, KeyPair>, String) {
     let mut params = CertificateParams::new(vec![]).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.distinguished_name.push(rcgen::DnType::CommonName, name);
@@ -224,7 +224,11 @@ fn authority(name: &str) -> (Issuer<'static, KeyPair>, String) {
     (Issuer::new(params, key), certificate)
 }
 
-fn certificate(issuer: &Issuer<'static, KeyPair>, purpose: ExtendedKeyUsagePurpose) -> (String, String) {
+/// A certificate for the agent's address, or for who asks it, and its key: both as PEM.
+pub(crate) fn certificate(
+    issuer: &Issuer<'static, KeyPair>,
+    purpose: ExtendedKeyUsagePurpose,
+) -> (String, String) {
     let mut params = CertificateParams::new(vec!["127.0.9.2".to_owned()]).unwrap();
     params.extended_key_usages = vec![purpose];
     let key = KeyPair::generate().unwrap();

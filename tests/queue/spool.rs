@@ -12,10 +12,10 @@ use super::{look, report};
 use crate::scratch::Folder;
 
 /// A configuration directory and folders like those of a spool, in one folder.
-pub(super) struct Spool(Folder);
+pub(crate) struct Spool(Folder);
 
 impl Spool {
-    pub(super) fn new(test: &str) -> Self {
+    pub(crate) fn new(test: &str) -> Self {
         let folder = Folder::new(test);
         for queue in ["incoming", "active", "deferred", "hold", "maildrop", "corrupt"] {
             fs::create_dir_all(folder.path().join("queue").join(queue)).unwrap();
@@ -28,20 +28,20 @@ impl Spool {
         Self(folder)
     }
 
-    pub(super) fn config(&self) -> PathBuf {
+    pub(crate) fn config(&self) -> PathBuf {
         self.0.path().join("etc")
     }
 
-    pub(super) fn folder(&self) -> &Path {
+    pub(crate) fn folder(&self) -> &Path {
         self.0.path()
     }
 
-    pub(super) fn queue(&self, name: &str) -> PathBuf {
+    pub(crate) fn queue(&self, name: &str) -> PathBuf {
         self.0.path().join("queue").join(name)
     }
 
     /// Messages that came so many seconds ago.
-    pub(super) fn add(&self, queue: &str, count: u64, age: i64) {
+    pub(crate) fn add(&self, queue: &str, count: u64, age: i64) {
         for inode in 0..count {
             fs::write(self.queue(queue).join(long_id(age, inode)), "").unwrap();
         }
@@ -49,7 +49,7 @@ impl Spool {
 }
 
 /// The name of a message that came so many seconds ago, of a made-up inode.
-pub(super) fn long_id(age: i64, inode: u64) -> String {
+pub(crate) fn long_id(age: i64, inode: u64) -> String {
     #[expect(clippy::disallowed_methods, reason = "queue ids are made of the wall clock")]
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
     let seconds = now.as_secs().saturating_add_signed(-age);

@@ -57,7 +57,8 @@ pub(super) fn merge(arguments: &Merge) -> Result<(), Exit> {
     );
     for (tag, latency) in &merged.tags {
         let Some(row) = LatencyRow::of(latency) else { continue };
-        out.push_str(&format!("{:<20} {:>10}", if tag.is_empty() { "-" } else { tag }, row.count));
+        let tag = if tag.is_empty() { "-".to_owned() } else { tag.escape_debug().to_string() };
+        out.push_str(&format!("{tag:<20} {:>10}", row.count));
         for value in [row.min, row.mean, row.p50, row.p90, row.p95, row.p99, row.p999, row.max] {
             out.push_str(&format!(" {value:>9.3}"));
         }

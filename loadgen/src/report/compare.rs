@@ -68,7 +68,9 @@ pub fn render(rows: &[Row]) -> String {
     for row in rows {
         let change = row.change();
         let change = if change.is_finite() { format!("{change:+.1} %") } else { "new".to_owned() };
-        let _ = writeln!(out, "{:<22} {:>14.3} {:>14.3} {change:>10}", row.name, row.old, row.new);
+        // A name may be from a stranger's file.
+        let name = row.name.escape_debug().to_string();
+        let _ = writeln!(out, "{name:<22} {:>14.3} {:>14.3} {change:>10}", row.old, row.new);
     }
     out
 }
@@ -134,5 +136,12 @@ mod tests {
         for text in ["", "p99>10%", "p99>+10", "p99>+x%"] {
             assert!(Change::parse(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_name_from_a_file_does_nothing_to_the_terminal() {
+        let table = render(&[Row { name: "\u{1b}[2J\n.p99".to_owned(), old: 1.0, new: 1.0 }]);
+        assert!(table.ends_with('\n') && table.lines().count() == 2, "{table:?}");
+        assert!(!table.contains('\u{1b}'), "{table:?}");
     }
 }

@@ -39,7 +39,20 @@ pub(super) struct Layers {
 
 /// Reads `text` and lays `variables` over it.
 pub(super) fn merge(text: &str, variables: &[(String, String)]) -> Layers {
-    let (layer, mut problems) = TomlLayer::parse(text);
+    let (layer, problems) = TomlLayer::parse(text);
+    merge_layer(layer, problems, variables)
+}
+
+/// Lays `variables` over a tree whose values are [`located`], and of whose text `problems` are known.
+pub(super) fn merge_tree(root: Value, problems: Vec<Diagnostic>, variables: &[(String, String)]) -> Layers {
+    let root = match root.kind {
+        ValueKind::Table(root) => root,
+        _ => Map::new(),
+    };
+    merge_layer(TomlLayer { root }, problems, variables)
+}
+
+fn merge_layer(layer: TomlLayer, mut problems: Vec<Diagnostic>, variables: &[(String, String)]) -> Layers {
     let complete = problems.is_empty();
     let environment = Environment::with_prefix(PREFIX)
         .separator(SEPARATOR)
@@ -92,6 +105,11 @@ pub(super) fn places(value: &Value, name: &str) -> (Place, Place) {
     let mut numbers = origin.split(' ').map(|n| n.parse().unwrap_or(0));
     let mut span = || Place::Text(numbers.next().unwrap_or(0)..numbers.next().unwrap_or(0));
     (span(), span())
+}
+
+/// A value whose key and which itself stand there in the text.
+pub(in crate::config) fn located((key, value): (&Range<usize>, &Range<usize>), kind: ValueKind) -> Value {
+    Value::new(Some(&origin(key, value)), kind)
 }
 
 fn origin(key: &Range<usize>, value: &Range<usize>) -> String {
