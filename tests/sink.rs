@@ -9,6 +9,7 @@ use checks::smtp::SmtpSpec;
 use checks::{CheckSpec, Kind, Outcome, Reason, Stage};
 use loadgen::message::Message;
 use loadgen::session::{SendError, send};
+use loadgen::sink::fault::{ALWAYS, Act, Rule, Stage as Ill};
 use loadgen::sink::{Fault, Sink, SinkConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -238,5 +239,21 @@ async fn postfix_finds_the_sink_a_good_server() {
             timeout(LIMIT, status).await.expect("it ends").unwrap().expect("smtp-source is installed");
         assert!(status.success(), "{status}");
         until(|| async { sink.accepted() == before + 100 }).await;
+    }
+}
+
+#[tokio::test]
+async fn a_message_whose_answer_comes_late_is_counted_and_one_whose_answer_is_lost_is_not() {
+    for (act, counted) in [
+        (Act::Delay(Duration::from_millis(20)), 1),
+        (Act::Dribble(Duration::from_millis(1)), 1),
+        (Act::Half, 0),
+        (Act::Drop, 0),
+    ] {
+        let mut config = SinkConfig::new("late.example");
+        config.rules = vec![Rule { stage: Ill::Body, act: act.clone(), odds: ALWAYS }];
+        let sink = Sink::start("127.0.0.1:0".parse().unwrap(), config).unwrap();
+        let sent = send(sink.address(), &message("late"), LIMIT).await;
+        assert_eq!((sent.is_ok(), sink.accepted()), (counted == 1, counted), "{act:?}");
     }
 }

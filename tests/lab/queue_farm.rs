@@ -1,4 +1,4 @@
-//! Weights that follow the queues of real Postfix, on the proxy dataplane: what was broken is seen by the right signal, and said.
+//! Weights that follow the queues of real Postfix, on the proxy dataplane and two on IPVS: what was broken is seen by the right signal, and said.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -36,14 +36,18 @@ struct Stage {
 
 impl Stage {
     fn new() -> Self {
-        Self::with("[check]\n", |_| ())
+        Self::on(Wiring::Proxy)
+    }
+
+    fn on(wiring: Wiring) -> Self {
+        Self::with(wiring, "[check]\n", |_| ())
     }
 
     /// The same with this table of checks, and servers that were first made ready like this.
-    fn with(check: &str, ready: impl Fn(&Postfix)) -> Self {
-        let farm = Farm::new(Wiring::Proxy);
+    fn with(wiring: Wiring, check: &str, ready: impl Fn(&Postfix)) -> Self {
+        let farm = Farm::new(wiring);
         farm.reals.iter().for_each(ready);
-        let config = Config { wiring: Wiring::Proxy, ip: Ip::V4, reals: REALS.to_vec(), fallback: false };
+        let config = Config { wiring, ip: Ip::V4, reals: REALS.to_vec(), fallback: false };
         let agents = farm.reals.iter().zip(REALS).map(|(real, last)| {
             let etc = farm.folder.join(real.name()).join("etc");
             real.host.inside(|| {
@@ -121,7 +125,17 @@ fn program() -> PathBuf {
 #[test]
 #[ignore = "needs root, namespaces and Postfix: tests/run"]
 fn a_server_whose_qmgr_is_dead_is_out_although_it_takes_mail() {
-    let stage = Stage::new();
+    qmgr_is_dead(Wiring::Proxy);
+}
+
+#[test]
+#[ignore = "needs a kernel with IPVS: tests/run boots one"]
+fn a_server_whose_qmgr_is_dead_is_out_although_it_takes_mail_on_ipvs() {
+    qmgr_is_dead(Wiring::Gate);
+}
+
+fn qmgr_is_dead(wiring: Wiring) {
+    let stage = Stage::on(wiring);
     // It ends at its next start, and master holds it back for a minute.
     stage.farm.reals[0].configure("qmgr_message_active_limit = -1\n", MASTER_CF);
     stage.farm.reals[0].reload();
@@ -141,7 +155,17 @@ fn a_server_whose_qmgr_is_dead_is_out_although_it_takes_mail() {
 #[test]
 #[ignore = "needs root, namespaces and Postfix: tests/run"]
 fn a_server_that_delivers_slowly_has_less_by_its_queue_and_comes_back() {
-    let stage = Stage::new();
+    delivers_slowly(Wiring::Proxy);
+}
+
+#[test]
+#[ignore = "needs a kernel with IPVS: tests/run boots one"]
+fn a_server_that_delivers_slowly_has_less_by_its_queue_and_comes_back_on_ipvs() {
+    delivers_slowly(Wiring::Gate);
+}
+
+fn delivers_slowly(wiring: Wiring) {
+    let stage = Stage::on(wiring);
     let slow = format!("{MASTER_CF}slow unix - n n - 1 pipe\n  user=nobody argv=/bin/sleep 1\n");
     stage.farm.reals[0].configure("virtual_transport = slow\nslow_destination_recipient_limit = 1\n", &slow);
     stage.farm.reals[0].reload();
@@ -166,7 +190,7 @@ fn delivers_by(processes: u8) -> impl Fn(&Postfix) {
 #[test]
 #[ignore = "needs root, namespaces and Postfix: tests/run"]
 fn a_server_four_times_slower_gets_what_it_delivers_and_the_others_the_rest() {
-    let stage = Stage::with("[check]\n", delivers_by(8));
+    let stage = Stage::with(Wiring::Proxy, "[check]\n", delivers_by(8));
     let load = Load::start(&stage.farm.client, stage.vip());
     delivers_by(2)(&stage.farm.reals[0]);
     stage.until_first_has(80, "queue ");
@@ -192,7 +216,7 @@ fn a_server_four_times_slower_gets_what_it_delivers_and_the_others_the_rest() {
 fn a_server_whose_spool_fills_is_out_by_what_it_says_of_mail() {
     let asks =
         "[check]\nmail = { from = \"a@client.lab.test\", accept = \"inbox@lab.test\", interval = \"1s\" }\n";
-    let stage = Stage::with(asks, |_| ());
+    let stage = Stage::with(Wiring::Proxy, asks, |_| ());
     stage.farm.reals[0].configure("queue_minfree = 1000000000000000\n", MASTER_CF);
     stage.farm.reals[0].reload();
     stage.until_first_has(0, "452 4.3.1");

@@ -152,11 +152,41 @@ fn a_module_that_was_loaded_for_a_tunnel_goes_with_it() {
     assert!(remove().success());
     let links = || std::fs::read_dir("/sys/class/net").unwrap().count();
     let before = links();
-    let said = run(0, "up --forward ipip --vip 10.99.0.100");
+    let said = run(0, "up --forward ipip --vip 10.99.0.100 --no-postfix");
     assert!(said.starts_with("modprobe ipip\n"), "{said}");
     assert!(links() > before);
-    assert_eq!(run(0, "status").matches("WRONG").count(), 0);
+    assert_eq!(run(0, "status --no-postfix").matches("WRONG").count(), 0);
     run(0, "down");
     assert_eq!(links(), before);
     assert!(std::process::Command::new("modprobe").arg("ipip").status().unwrap().success());
+}
+
+/// Every packet of it is as long as the way allows, and a header longer in the tunnel.
+#[test]
+#[ignore = "needs a kernel with IPVS: tests/run boots one"]
+fn large_mail_comes_out_of_a_tunnel() {
+    let trial = Trial::new(Wiring::Ipip, Ip::V4);
+    let routes = || -> Vec<_> {
+        trial.farm.reals.iter().map(|real| real.host.run("ip", &["-4", "route", "show", "default"])).collect()
+    };
+    trial.farm.reals.iter().for_each(|real| real.host.ip("route add default via 10.99.0.2\n"));
+    let before = routes();
+    trial.all(0, "up --forward ipip --vip 10.99.0.100");
+    assert!(routes().iter().all(|route| route.contains("advmss 1440")), "{:?}", routes());
+    let mail = [
+        "-c",
+        "-m",
+        "3",
+        "-l",
+        "5000000",
+        "-t",
+        "inbox@lab.test",
+        "-f",
+        "a@client.lab.test",
+        "10.99.0.100:25",
+    ];
+    trial.farm.client.run("smtp-source", &mail);
+    wait_until(LIMIT, "each server delivers one", || trial.farm.delivered() == [1, 1, 1]);
+    trial.all(0, "down");
+    assert_eq!(routes(), before);
 }

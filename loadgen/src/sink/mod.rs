@@ -18,7 +18,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use ahash::{AHashMap, AHashSet};
 use rustls::ServerConfig;
@@ -42,6 +42,9 @@ const BACKLOG: u32 = 1024;
 
 /// How often each message was accepted, by its id.
 pub type Ledger = AHashMap<String, u64>;
+
+/// The id of a message, and when it was accepted.
+pub type Arrival = (String, SystemTime);
 
 /// What can be set on a sink.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,6 +102,8 @@ pub enum Remember {
     Ids,
     /// Of ids that a load run made, a bit each, and their delay.
     Runs,
+    /// Their ids, and when each was accepted.
+    Arrivals,
 }
 
 impl SinkConfig {
@@ -126,6 +131,8 @@ pub enum Fault {
     SilentBanner,
     /// MAIL is answered with this line, code and all: `451 4.7.1 Service unavailable`.
     RejectMail(String),
+    /// The answer to each message comes so much later.
+    SlowBody(Duration),
 }
 
 /// A running server. Dropping it is a crash.
@@ -171,6 +178,7 @@ struct Taken {
     messages: u64,
     ids: Ledger,
     runs: serve::Runs,
+    arrivals: Vec<Arrival>,
     /// Clients that PROXY headers named, as far as there is room.
     clients: AHashSet<IpAddr>,
 }
@@ -284,6 +292,14 @@ async fn attend(mut stream: TcpStream, shared: Arc<Shared>, mut stopped: watch::
     }
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "EDGE: an arrival is dated by the clock that dated the message"
+)]
+fn now() -> SystemTime {
+    SystemTime::now()
+}
+
 impl Shared {
     /// Counts messages whose answer was written.
     fn take(&self, accepted: &[Accepted]) {
@@ -299,6 +315,7 @@ impl Shared {
             match (self.config.remember, id) {
                 (Remember::Ids, Some(id)) => *taken.ids.entry(id.to_owned()).or_default() += 1,
                 (Remember::Runs, Some(id)) => taken.runs.take(id),
+                (Remember::Arrivals, Some(id)) => taken.arrivals.push((id.to_owned(), now())),
                 (_, None) => {}
             }
         }

@@ -16,7 +16,7 @@ use serde::Serialize;
 use socket2::{Domain, Socket, Type};
 use tokio::sync::watch;
 
-use super::{BACKLOG, Remember, Shared, SinkConfig, accept};
+use super::{Arrival, BACKLOG, Fault, Remember, Shared, SinkConfig, accept};
 use crate::mail::read_id;
 use crate::report::{LatencyRow, TraceRow};
 use crate::run::Arrived;
@@ -174,6 +174,17 @@ impl Served {
             clients: taken.clients.len(),
             runs,
         }
+    }
+
+    /// Makes it ill, or well again.
+    pub fn set_fault(&self, fault: Option<Fault>) {
+        self.shared.fault.send_replace(fault);
+    }
+
+    /// What has arrived so far, of a sink that remembers [`Remember::Arrivals`].
+    #[must_use]
+    pub fn arrivals(&self) -> Vec<Arrival> {
+        self.shared.taken().arrivals.clone()
     }
 
     /// How many messages were accepted.

@@ -77,8 +77,8 @@ pub enum Turn {
     Accepted(Accepted),
     /// TLS begins now. Input that is left came in the clear and must not be used.
     StartTls,
-    /// What stands in `output` from here on is to be treated so.
-    Ill(Act, usize),
+    /// What stands in `output` from here on is to be treated so; then this message is accepted.
+    Ill(Act, usize, Option<Accepted>),
     /// The session is over.
     Close,
 }
@@ -101,6 +101,8 @@ pub struct Session {
     content: Content,
     /// An illness of the answer that was just written.
     ill: Option<(Act, usize)>,
+    /// The message that it accepts, where all of it comes in the end.
+    late: Option<Accepted>,
     over: bool,
 }
 
@@ -142,6 +144,7 @@ impl Session {
             body: Body::None,
             content: Content::new(abilities.keep),
             ill: None,
+            late: None,
             over: false,
         }
     }
@@ -189,7 +192,7 @@ impl Session {
                 },
             };
             if let Some((act, from)) = self.ill.take() {
-                return Turn::Ill(act, from);
+                return Turn::Ill(act, from, self.late.take());
             }
             match turn {
                 Some(turn) => return turn,
@@ -437,11 +440,16 @@ impl Session {
         for _ in 0..answers {
             say(output, "250 2.0.0 Ok: queued");
         }
-        if self.ill.is_some() {
+        let accepted = Accepted { size: content.size, content: content.kept, recipients };
+        match &self.ill {
+            None => Some(Turn::Accepted(accepted)),
+            Some((Act::Delay(_) | Act::Dribble(_), _)) => {
+                self.late = Some(accepted);
+                None
+            }
             // The client does not hear of it as it should, so it counts for nobody.
-            return None;
+            Some(_) => None,
         }
-        Some(Turn::Accepted(Accepted { size: content.size, content: content.kept, recipients }))
     }
 
     fn refuse(&mut self, output: &mut Vec<u8>, text: &str) {

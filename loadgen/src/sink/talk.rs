@@ -157,7 +157,7 @@ impl Talk<'_> {
                         self.shared.take(&accepted);
                         return Ok(if turn == Turn::Close { End::Closed } else { End::StartTls });
                     }
-                    Turn::Ill(act, from) => {
+                    Turn::Ill(act, from, late) => {
                         let (before, answer) = output.split_at(from.min(output.len()));
                         write(stream, before, &mut self.patience).await?;
                         self.shared.take(&accepted);
@@ -165,6 +165,7 @@ impl Talk<'_> {
                         if let Some(end) = suffer(stream, act, answer).await? {
                             return Ok(end);
                         }
+                        accepted.extend(late);
                         output.clear();
                     }
                 }
@@ -180,10 +181,10 @@ fn roll(
     fault: &watch::Receiver<Option<Fault>>,
     stage: Stage,
 ) -> Option<Act> {
-    if stage == Stage::Mail
-        && let Some(Fault::RejectMail(text)) = &*fault.borrow()
-    {
-        return Some(Act::Reject(text.clone()));
+    match (stage, &*fault.borrow()) {
+        (Stage::Mail, Some(Fault::RejectMail(text))) => return Some(Act::Reject(text.clone())),
+        (Stage::Body, Some(Fault::SlowBody(time))) => return Some(Act::Delay(*time)),
+        _ => {}
     }
     let rules = shared.config.rules.iter().filter(|rule| rule.stage == stage);
     let act = rules.into_iter().find(|rule| rule.odds == ALWAYS || random.u32(..ALWAYS) < rule.odds)?;
