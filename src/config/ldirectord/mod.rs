@@ -14,8 +14,6 @@ mod lower;
 mod parse;
 mod server;
 mod service;
-#[cfg(test)]
-mod tests;
 mod tree;
 
 use std::net::IpAddr;
