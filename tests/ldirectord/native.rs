@@ -11,7 +11,6 @@ use smtp_director::config::load::load;
 use smtp_director::dataplane::Dataplane as _;
 use smtp_director::dataplane::memory::Memory;
 use smtp_director::director::Event;
-use smtp_director::health;
 use smtp_director::maintenance;
 use smtp_director::model::{
     Family, Forward, Op, Protocol, RealSettings, SchedulerFlags, Table, VirtualId, VirtualSettings, Weight,
@@ -41,13 +40,7 @@ impl Farm {
                 let outcome = checks::run(&plan.spec).await;
                 #[expect(clippy::disallowed_methods, reason = "when the answer came")]
                 let now = Instant::now();
-                let mut finding = Finding::default();
-                finding.learn(now, &outcome);
-                finding.state =
-                    plan.verdicts.of(&outcome).map_or(health::State::Unknown, |cell| cell.verdict.into());
-                finding.since = Some(now);
-                finding.gone = outcome.verdict.as_ref().err().is_some_and(health::is_unreached);
-                finding.failure = outcome.verdict.err();
+                let finding = Finding::of_one(now, &plan.verdicts, outcome);
                 state.absorb(&plan, finding);
             }
             if let Some(folder) = &self.config.maintenance_dir {
