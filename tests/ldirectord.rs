@@ -20,6 +20,7 @@ use std::thread;
 
 use self::native::Farm;
 use self::operations::Ours;
+pub(crate) use self::original::recorder;
 use self::original::{Original, Running, Start};
 use self::servers::Servers;
 use crate::scratch::Folder;

@@ -7,7 +7,6 @@ use std::process::{Child, Command, Stdio};
 use rustix::process::{Pid, Signal, kill_process};
 
 pub(super) const PROGRAM: &str = "/usr/sbin/ldirectord";
-const IPVSADM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/ldirectord/ipvsadm");
 
 /// One that runs.
 pub(super) struct Original {
@@ -19,7 +18,7 @@ impl Original {
     /// Starts it on a file, in a folder that no other one has.
     pub(super) fn start(folder: PathBuf, file: &Path) -> Self {
         fs::create_dir_all(&folder).unwrap();
-        fs::copy(IPVSADM, folder.join("ipvsadm")).unwrap();
+        fs::copy(crate::ldirectord::recorder(), folder.join("ipvsadm")).unwrap();
         let mut command = Command::new(PROGRAM);
         command.arg("-d").arg(file).arg("start").current_dir(&folder);
         let log = File::create(folder.join("said")).unwrap();

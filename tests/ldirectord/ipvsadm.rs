@@ -1,7 +1,7 @@
 //! A table of virtual servers in a file, by the command line of ipvsadm: what the original finds instead of the real one.
 //!
-//! EDGE: owns two files, `table` and `operations`, in the folder that `RECORDER` names, or here. A program of its own, since a start
-//! of the original makes a hundred calls. Refuses to know anything that the original does not say. As the real one does, it gives a
+//! EDGE: owns the files `table`, `operations` (each command line, with its exit status) and `changes` (what it changed, in the words of
+//! the table) in the folder that `RECORDER` names, or here. A program of its own, since a start of the original makes a hundred calls. Refuses to know anything that the original does not say. As the real one does, it gives a
 //! server that is added or edited and not reached by masquerading the port of its virtual, and refuses what is there already or is not.
 
 use std::collections::BTreeMap;
@@ -30,8 +30,12 @@ fn main() -> ExitCode {
     }
     let said = Said::read(&words);
     let (status, change) = said.apply(&mut table);
-    let log = OpenOptions::new().append(true).create(true).open(folder.join("operations"));
-    let logged = log.and_then(|mut log| log.write_all(format!("{status}\t{change}\n").as_bytes()));
+    let append = |name: &str, line: String| {
+        let log = OpenOptions::new().append(true).create(true).open(folder.join(name));
+        log.and_then(|mut log| log.write_all(line.as_bytes()))
+    };
+    let logged = append("operations", format!("{status} {}\n", words.join(" ")))
+        .and_then(|()| append("changes", format!("{status}\t{change}\n")));
     // Whole or not at all: the test reads it while the original runs.
     let whole = folder.join("table.new");
     let written = fs::write(&whole, show(&table)).and_then(|()| fs::rename(&whole, folder.join("table")));

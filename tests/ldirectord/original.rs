@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const LAST: &str = "198.51.100.99";
 
 /// The recording `ipvsadm`, which `cargo build --examples` and `cargo test` make.
-pub(super) fn recorder() -> PathBuf {
+pub(crate) fn recorder() -> PathBuf {
     let here = std::env::current_exe().unwrap();
     let program = here.ancestors().nth(2).unwrap().join("examples/ipvsadm");
     assert!(program.exists(), "{} is missing: cargo build --example ipvsadm", program.display());
@@ -67,8 +67,7 @@ impl Original {
     /// command that leaves a line between the operations.
     pub(super) fn start(&self, file: &Path) -> Start {
         let script = self.folder.join("last");
-        fs::write(&script, format!("#!/bin/sh\necho round >>{}/operations\n", self.folder.display()))
-            .unwrap();
+        fs::write(&script, format!("#!/bin/sh\necho round >>{}/changes\n", self.folder.display())).unwrap();
         fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
         let mut bytes = fs::read(file).unwrap();
         let end = format!(
@@ -134,7 +133,7 @@ impl Running {
 
     /// All that it did to the table, and the ends of its rounds.
     pub(super) fn log(&self) -> String {
-        let log = fs::read_to_string(self.folder.join("operations")).unwrap_or_default();
+        let log = fs::read_to_string(self.folder.join("changes")).unwrap_or_default();
         log.lines().filter(|line| !line.contains(LAST)).fold(String::new(), |log, line| log + line + "\n")
     }
 

@@ -14,7 +14,6 @@ use crate::scratch::Folder;
 const SEEDS: u64 = 1000;
 
 fn seeds() -> Vec<u64> {
-    #[expect(clippy::disallowed_methods, reason = "for who looks into one of them")]
     let said = std::env::var("LDIRECTORD_SEEDS").unwrap_or_default();
     let range = said.split_once("..").and_then(|(first, end)| Some((first.parse().ok()?, end.parse().ok()?)));
     let (first, end) = range.unwrap_or((0, SEEDS));
