@@ -26,6 +26,7 @@ use crate::config::{AgentPlan, CheckPlan, Config, OnExit, RealConfig, Tier, Virt
 use crate::health;
 use crate::heard::{Heard, Word};
 use crate::model::{Dump, RealId, RealSettings, Table, Virtual, VirtualId, Weight};
+use crate::verdict::Verdicts;
 use crate::weight::{Share, Standing};
 
 /// What the last outcomes of a check came to.
@@ -64,6 +65,18 @@ pub struct Finding {
 }
 
 impl Finding {
+    /// What a single check finds, of a server of which nothing was known.
+    #[must_use]
+    pub fn of_one(now: Instant, verdicts: &Verdicts, outcome: Outcome) -> Self {
+        let mut finding = Self::default();
+        finding.learn(now, &outcome);
+        finding.state = verdicts.of(&outcome).map_or(health::State::Unknown, |cell| cell.verdict.into());
+        finding.since = Some(now);
+        finding.gone = outcome.verdict.as_ref().err().is_some_and(health::is_unreached);
+        finding.failure = outcome.verdict.err();
+        finding
+    }
+
     /// Whether an outcome shows nothing but that no answer came from the network.
     fn is_unanswered(outcome: &Outcome) -> bool {
         let Err(Failure { stage, reason, text, .. }) = &outcome.verdict else { return false };
@@ -494,9 +507,7 @@ fn wanted(config: &VirtualConfig, known: &[Known], have: Option<&Virtual>) -> Vi
             want.reals.insert(real.id, RealSettings { weight, ..real.settings });
         }
     }
-    // Where all are off it is somebody's wish that nobody serves.
-    let all_off = !config.reals.is_empty() && config.reals.iter().all(|real| real.off);
-    if let Some((fallback, settings)) = config.fallback.filter(|_| !all_off) {
+    if let Some((fallback, settings)) = config.fallback.filter(|_| !config.all_off()) {
         let served = want.takes_connections();
         let keep = table(&fallback).is_some_and(|settings| settings.weight.takes_connections());
         if !served && (all_asked || keep) {

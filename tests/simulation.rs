@@ -317,6 +317,36 @@ fn a_late_banner_costs_weight_and_a_farm_of_late_banners_none() {
 }
 
 #[test]
+fn weights_by_the_banner_are_steady_and_few_clients_are_turned_away() {
+    let band = Band { full_at: Duration::from_millis(500), floor_at: Duration::from_secs(5) };
+    let law = LawConfig { queue: None, latency: Some(band), slow_start: Duration::ZERO, ..default() };
+    for seed in seeds(20) {
+        let mut rng = Rng::with_seed(seed);
+        let servers = [2, 4, 8][rng.usize(..3)];
+        // Slower, and it would not greet within the eight seconds that a check waits.
+        let speed = 0.35 + rng.f64() * 0.3;
+        let spread = if rng.bool() { Spread::Wrr } else { Spread::Wlc };
+        let load = 0.4 + rng.f64() * 0.2;
+        let scenario = || Scenario { load, spread, backlog: 100.0, ..Scenario::of(servers).first_at(speed) };
+        let told = format!("seed {seed}: {servers} servers, one at {speed:.2}, load {load:.2}, {spread:?}");
+        let course = run(&scenario(), &mut Ours::new(law.clone()), seed);
+        let (writes, turns) = course.writes(0);
+        let (mean, wide) = spread_of(&course.weights_in(0, FROM + 600, TO));
+        assert!(writes <= 45 && turns <= 27, "{told}: {writes} writes, {turns} turns");
+        assert!(wide < 10.0, "{told}: weight {mean:.0}, spread {wide:.1}");
+        assert!(others_kept(&course, 1, 100), "{told}: a healthy server lost weight");
+        let fixed = run(&scenario(), &mut Static, seed).refused;
+        assert!(
+            course.refused <= fixed * 0.2 + 250.0,
+            "{told}: {:.0} and {fixed:.0} refused",
+            course.refused
+        );
+        let back = course.has_for_good(0, 100, TO);
+        assert!(back.is_some_and(|seconds| seconds <= 600), "{told}: back after {back:?} s");
+    }
+}
+
+#[test]
 fn a_queue_that_is_not_known_is_not_an_empty_one() {
     for seed in seeds(5) {
         // All are late, and one says nothing any more: beside an empty queue all others would be slow.

@@ -5,6 +5,7 @@
 //! after [`MAX_ERRORS`] times left.
 
 use checks::smtp::Dialect;
+use loadgen::sink::content::Content;
 use smtp_proto::{Error, Request};
 
 /// Most bytes of a message: a canary and all that filters may add to its header.
@@ -49,10 +50,7 @@ pub struct Session {
     line: Vec<u8>,
     greeted: bool,
     mail: Mail,
-    place: Place,
-    content: Vec<u8>,
-    /// Bytes of the content, kept or not.
-    size: usize,
+    content: Content,
     errors: u8,
     commands: u16,
     over: bool,
@@ -65,17 +63,6 @@ enum Mail {
     Sender,
     Recipient,
     Content,
-}
-
-/// Where the last byte of a content stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
-    Start,
-    Middle,
-    Cr,
-    /// A dot at the start of a line.
-    Dot,
-    DotCr,
 }
 
 impl Session {
@@ -91,9 +78,7 @@ impl Session {
             line: Vec::new(),
             greeted: false,
             mail: Mail::None,
-            place: Place::Start,
-            content: Vec::new(),
-            size: 0,
+            content: Content::new(0),
             errors: 0,
             commands: 0,
             over: false,
@@ -105,13 +90,13 @@ impl Session {
     pub fn feed(&mut self, input: &mut &[u8], output: &mut Vec<u8>) -> Turn {
         while !self.over {
             if self.mail == Mail::Content {
-                if !self.take_content(input) {
+                if !self.content.take_dotted(input) {
+                    self.over = self.content.size > MAX_READ;
                     return if self.over { Turn::Close } else { Turn::More };
                 }
                 self.mail = Mail::None;
-                let content = std::mem::take(&mut self.content);
-                if self.size <= MAX_MESSAGE {
-                    return Turn::Message(content);
+                if self.content.size <= MAX_MESSAGE {
+                    return Turn::Message(std::mem::take(&mut self.content.kept));
                 }
                 self.refuse("552 5.3.4 Message too big", output);
                 continue;
@@ -136,41 +121,6 @@ impl Session {
             Answer::Taken => say("250 2.0.0 Canary is back", output),
             Answer::NotOurs => self.refuse("550 5.7.1 Not a canary of this director", output),
             Answer::Busy => self.refuse("451 4.3.2 Not now", output),
-        }
-    }
-
-    /// Takes input up to the final dot, and says whether that was there.
-    fn take_content(&mut self, input: &mut &[u8]) -> bool {
-        while let Some((&byte, rest)) = input.split_first() {
-            *input = rest;
-            self.place = match (self.place, byte) {
-                (Place::Start, b'.') => Place::Dot,
-                (Place::Dot, b'\r') => Place::DotCr,
-                (Place::DotCr, b'\n') => return true,
-                (before, _) => {
-                    if before == Place::DotCr {
-                        self.keep(b'\r');
-                    }
-                    self.keep(byte);
-                    match (before, byte) {
-                        (Place::Cr, b'\n') => Place::Start,
-                        (_, b'\r') => Place::Cr,
-                        _ => Place::Middle,
-                    }
-                }
-            };
-            if self.size > MAX_READ {
-                self.over = true;
-                return false;
-            }
-        }
-        false
-    }
-
-    fn keep(&mut self, byte: u8) {
-        self.size += 1;
-        if self.size <= MAX_MESSAGE {
-            self.content.push(byte);
         }
     }
 
@@ -218,7 +168,7 @@ impl Session {
             Ok(Request::Data) => match self.mail {
                 Mail::Recipient => {
                     self.mail = Mail::Content;
-                    (self.place, self.size) = (Place::Start, 0);
+                    self.content = Content::new(MAX_MESSAGE);
                     say("354 End data with <CR><LF>.<CR><LF>", output);
                 }
                 Mail::Sender => self.refuse("554 5.5.1 No valid recipients", output),

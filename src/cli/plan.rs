@@ -13,7 +13,6 @@ use super::{Exit, Threads, runtime};
 use crate::config::{CheckPlan, Config, DataplaneChoice, Tier};
 use crate::dataplane::ipvs::Ipvs;
 use crate::dataplane::{Dataplane as _, Error};
-use crate::health;
 use crate::model::{Dump, Op, Table};
 use crate::reconcile::diff;
 use crate::state::{Finding, State};
@@ -100,13 +99,7 @@ async fn ask_all(plans: Vec<CheckPlan>) -> BTreeMap<CheckPlan, Finding> {
         if let Ok((outcome, plan)) = done {
             #[expect(clippy::disallowed_methods, reason = "EDGE: when the answer came")]
             let now = Instant::now();
-            let mut finding = Finding::default();
-            finding.learn(now, &outcome);
-            finding.state =
-                plan.verdicts.of(&outcome).map_or(health::State::Unknown, |cell| cell.verdict.into());
-            finding.since = Some(now);
-            finding.gone = outcome.verdict.as_ref().err().is_some_and(health::is_unreached);
-            finding.failure = outcome.verdict.err();
+            let finding = Finding::of_one(now, &plan.verdicts, outcome);
             found.insert(plan, finding);
         }
     }

@@ -25,6 +25,8 @@ pub(crate) struct Report {
 pub(crate) struct Seen {
     pub(crate) serves: bool,
     pub(crate) report: Option<Report>,
+    /// Seconds to its banner where what waits is sessions, smoothed as the director smooths it.
+    pub(crate) banner: f64,
 }
 
 /// A law under trial.
@@ -58,6 +60,8 @@ pub(crate) struct Scenario {
     pub(crate) load: f64,
     /// Seconds that a delivery takes.
     pub(crate) delivery: usize,
+    /// What may wait at a server; what comes beyond that is turned away. Of sessions that is the backlog of the port.
+    pub(crate) backlog: f64,
     pub(crate) seconds: u64,
     pub(crate) interval: u64,
     /// Seconds that a report is under way.
@@ -81,6 +85,7 @@ impl Scenario {
             capacity: vec![50.0; servers],
             load: 0.75,
             delivery: 2,
+            backlog: f64::INFINITY,
             seconds: 5_400,
             interval: 10,
             late: 0,
@@ -117,6 +122,8 @@ pub(crate) struct Course {
     pub(crate) queues: Vec<Vec<f64>>,
     /// Seconds of the ticks.
     pub(crate) seconds: Vec<u64>,
+    /// What was turned away.
+    pub(crate) refused: f64,
     /// Seconds that the messages of each second would wait, and how many those were.
     waits: Vec<(f64, f64)>,
 }
@@ -135,6 +142,7 @@ struct Server {
     /// What is being delivered, by the second in which that began; and what left in this second.
     delivering: VecDeque<f64>,
     left: f64,
+    banner: f64,
 }
 
 pub(crate) fn run(scenario: &Scenario, law: &mut dyn Weigher, seed: u64) -> Course {
@@ -159,7 +167,9 @@ pub(crate) fn run(scenario: &Scenario, law: &mut dyn Weigher, seed: u64) -> Cour
             } else {
                 shares[index]
             };
-            server.second(second, share, able);
+            let taken = share.min(scenario.backlog - server.queue);
+            course.refused += share - taken;
+            server.second(second, taken, able);
             server.deliver(scenario.delivery);
             let deferred = (scenario.defers)(index, second) * server.left;
             server.done += server.left - deferred;
@@ -167,6 +177,7 @@ pub(crate) fn run(scenario: &Scenario, law: &mut dyn Weigher, seed: u64) -> Cour
             let wait = if capacity > 0.0 { (server.queue / capacity).min(3_600.0) } else { 3_600.0 };
             course.waits.push((wait, share));
             if is_tick(second) {
+                server.banner = (server.banner * 7.0 + wait) / 8.0;
                 let report = server.report(second);
                 under_way.extend(
                     (scenario.report)(index, second, report).map(|r| (second + scenario.late, index, r)),
@@ -180,6 +191,7 @@ pub(crate) fn run(scenario: &Scenario, law: &mut dyn Weigher, seed: u64) -> Cour
             let see = |(index, report): (usize, &Option<Report>)| Seen {
                 serves: (scenario.serves)(index, second),
                 report: *report,
+                banner: servers[index].banner,
             };
             let seen: Vec<Seen> = last.iter().enumerate().map(see).collect();
             weights = law.tick(second, &seen);

@@ -68,7 +68,7 @@ impl Weigher for Ours {
             check: if seen.serves { Check::Part(Percent::ALL) } else { Check::Out },
             agent: None,
             queue: seen.report.map(queue),
-            banner: None,
+            banner: Some(Duration::from_secs_f64(seen.banner)),
         };
         let inputs: Vec<Input> = seen.iter().enumerate().map(input).collect();
         self.said = self.law.tick(self.at(second), &inputs);

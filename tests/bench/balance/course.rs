@@ -116,13 +116,6 @@ pub(crate) fn play(place: Place, case: &Case, balancer: Balancer, mail: Duration
             let weights = running.weights(&farm, place);
             if !last.is_empty() && weights != last {
                 seen += 1;
-                if std::env::var_os("BALANCE_VERBOSE").is_some() {
-                    eprintln!(
-                        "{:>6.1} s {weights:?} {:?}",
-                        begin.elapsed().as_secs_f64(),
-                        servers.iter().map(Server::queue).collect::<Vec<_>>()
-                    );
-                }
             }
             last = weights;
             std::thread::sleep(LOOK);
