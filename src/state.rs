@@ -507,9 +507,7 @@ fn wanted(config: &VirtualConfig, known: &[Known], have: Option<&Virtual>) -> Vi
             want.reals.insert(real.id, RealSettings { weight, ..real.settings });
         }
     }
-    // Where all are off it is somebody's wish that nobody serves.
-    let all_off = !config.reals.is_empty() && config.reals.iter().all(|real| real.off);
-    if let Some((fallback, settings)) = config.fallback.filter(|_| !all_off) {
+    if let Some((fallback, settings)) = config.fallback.filter(|_| !config.all_off()) {
         let served = want.takes_connections();
         let keep = table(&fallback).is_some_and(|settings| settings.weight.takes_connections());
         if !served && (all_asked || keep) {

@@ -11,7 +11,11 @@
 )]
 
 mod behaviour;
+mod faults;
 mod managers;
+mod original;
+mod recorded;
+mod servers;
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
@@ -21,6 +25,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use loadgen::sink::{Sink, SinkConfig};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::scratch::Folder;
 
@@ -69,9 +74,18 @@ impl Place {
         fs::write(self.path("mail.cf"), text).unwrap();
     }
 
+    /// A file of ldirectord, as it is; where it logs is said above it.
+    pub(crate) fn write_cf(&self, text: &str) {
+        fs::write(self.path("mail.cf"), format!("logfile=\"{}\"\n{text}", self.path("log").display()))
+            .unwrap();
+    }
+
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(PROGRAM);
         command.arg0("/usr/sbin/ldirectord").args(arguments).env("LDIRECTORD_RUN_DIR", self.folder.path());
+        // What a file of ldirectord has no word for.
+        command.env("SMTP_DIRECTOR__DATAPLANE", "proxy").env("SMTP_DIRECTOR__HTTP", "off");
+        command.env("SMTP_DIRECTOR__RESYNC", "1s");
         command.stdin(Stdio::null());
         command
     }
@@ -90,6 +104,16 @@ impl Place {
 
     fn pid_file(&self) -> PathBuf {
         self.path("ldirectord.mail.cf.pid")
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = self.pid().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw).unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+
+    /// Waits until the log has it so many times.
+    pub(crate) fn until_said(&self, text: &str, times: usize) {
+        until(text, || (self.read("log").matches(text).count() >= times).then_some(()));
     }
 
     pub(crate) fn pid(&self) -> Option<u32> {
@@ -270,8 +294,8 @@ fn a_supervised_daemon_stays_in_the_foreground_and_logs_to_standard_output() {
     assert!(line.starts_with('[') && line.contains("] smtp-director"), "{line}");
     assert!(!place.pid_file().exists());
     assert_eq!(place.code("status"), Some(3), "it has no pid file");
-    let pid = rustix::process::Pid::from_child(&daemon);
-    rustix::process::kill_process(pid, rustix::process::Signal::QUIT).unwrap();
+    let pid = Pid::from_child(&daemon);
+    kill_process(pid, Signal::QUIT).unwrap();
     assert_eq!(daemon.wait().unwrap().code(), Some(0));
 }
 

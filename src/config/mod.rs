@@ -164,6 +164,14 @@ pub struct VirtualConfig {
     pub reals: Vec<RealConfig>,
 }
 
+impl VirtualConfig {
+    /// Whether all are switched off: then it is somebody's wish that nobody serves, and no fallback stands in.
+    #[must_use]
+    pub fn all_off(&self) -> bool {
+        !self.reals.is_empty() && self.reals.iter().all(|real| real.off)
+    }
+}
+
 /// One real server of one virtual.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RealConfig {
@@ -280,6 +288,8 @@ pub struct CheckPlan {
     pub fall: u32,
     /// Successes in a row that make it up again.
     pub rise: u32,
+    /// Whether a server that flaps needs more of them.
+    pub damping: bool,
     /// What each failure says of the server.
     pub verdicts: Arc<Verdicts>,
     /// A certificate with fewer days left is worth a warning.

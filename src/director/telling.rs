@@ -120,15 +120,16 @@ impl Teller {
     pub(super) fn tell_serving(&mut self, state: &State, id: VirtualId, reals: bool) {
         let Some(config) = state.config().virtuals.iter().find(|v| v.id == id) else { return };
         let Some(command) = &config.fallback_command else { return };
-        let action = match (reals, self.started.contains(&id)) {
-            (false, false) => "start",
-            (true, true) => "stop",
+        let wanted = !reals && !config.all_off();
+        let action = match (wanted, self.started.contains(&id)) {
+            (true, false) => "start",
+            (false, true) => "stop",
             _ => return,
         };
-        if reals {
-            self.started.remove(&id)
-        } else {
+        if wanted {
             self.started.insert(id)
+        } else {
+            self.started.remove(&id)
         };
         let mut arguments = command.arguments.clone();
         arguments.extend(words::fallback_arguments(action, &id));

@@ -68,7 +68,7 @@ fn sink() -> Sink {
     Sink::start("127.0.0.1:0".parse().unwrap(), SinkConfig::new("real1.example")).unwrap()
 }
 
-fn script(path: &Path, text: &str) {
+pub(super) fn script(path: &Path, text: &str) {
     fs::write(path, format!("#!/bin/sh\n{text}\n")).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
 }
