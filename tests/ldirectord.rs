@@ -181,6 +181,21 @@ fn what_import_writes_means_the_same() {
 }
 
 #[test]
+fn one_success_is_enough_every_time() {
+    let folder = Folder::new("ld-rise");
+    let servers = Servers::ports_only();
+    let mut checks = 0;
+    for case in cases() {
+        let Ok(farm) = Farm::load(&file_of(&case, &folder, &servers)) else { continue };
+        for plan in farm.config.virtuals.iter().flat_map(|v| &v.reals).flat_map(|real| &real.checks) {
+            assert_eq!((plan.rise, plan.damping), (1, false), "{}", case.name);
+            checks += 1;
+        }
+    }
+    assert!(checks > 40, "{checks}");
+}
+
+#[test]
 fn a_thousand_random_files_mean_the_same_when_they_are_imported() {
     let folder = Folder::new("ld-random");
     scripts(folder.path());

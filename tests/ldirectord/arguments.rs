@@ -15,7 +15,7 @@ const FILES: [&str; 10] = [
     "virtual=localhost:smtp\n real=localhost:submission masq",
     "virtual=192.0.2.1:53\n real=127.0.0.2:domain masq\n protocol=udp",
     "virtual6=[2001:db8::1]:80\n real6=[::1]:80 gate\n real6=[2001:db8:0:0::2]:8080 masq",
-    "virtual6=ip6-localhost:smtp\n real6=[::1]:smtp gate",
+    "virtual6=[2001:db8::9]:smtp\n real6=[::1]:smtp gate",
     "virtual=7\n real=127.0.0.2:80 gate\n real=127.0.0.3:81 masq",
     "virtual=7\n real=127.0.0.2 gate\n real=127.0.0.3:0 masq",
     "virtual6=8\n real6=[::1]:80 gate\n real6=[::2] ipip",

@@ -172,6 +172,7 @@ impl Service {
         let (fall, from) = said.near("failurecount", 1);
         table.put_found(from, "fall", Node::Whole(fall));
         table.put_default("rise", Node::Whole(1));
+        table.put_default("damping", Node::Flag(false));
         let chain = |names: [(&str, bool); 4], default| {
             let one = |(name, below): (&str, bool)| if below { said.below(name) } else { said.above(name) };
             let from = names.into_iter().find_map(one);
