@@ -213,10 +213,11 @@ pub(super) fn tell_transition(
         let of = names.join(", ");
         match &to.failure {
             Some(failure) if to.state > from && to.state != health::State::Up => {
-                warn!(
-                    "real server {target} of {of} is {}: {failure} ({} checks in a row)",
-                    to.state, transition.after
-                );
+                let checks = match transition.after {
+                    1 => "1 check".to_owned(),
+                    more => format!("{more} checks in a row"),
+                };
+                warn!("real server {target} of {of} is {}: {failure} ({checks})", to.state);
             }
             _ => info!("real server {target} of {of} is {}, was {from}", to.state),
         }
