@@ -9,6 +9,14 @@ use rustix::process::{Pid, Signal, kill_process};
 pub(super) const PROGRAM: &str = "/usr/sbin/ldirectord";
 const IPVSADM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/ldirectord/ipvsadm");
 
+/// The recording one. As the real one does, it takes the port of a server that is deleted as it is.
+pub(super) fn write_ipvsadm(folder: &Path) {
+    let script = fs::read_to_string(IPVSADM).unwrap();
+    let script =
+        script.replace("if ($real && $word ne '-f'", "if ($real && $command ne '-d' && $word ne '-f'");
+    super::behaviour::executable(&folder.join("ipvsadm"), &script);
+}
+
 /// One that runs.
 pub(super) struct Original {
     folder: PathBuf,
@@ -19,7 +27,7 @@ impl Original {
     /// Starts it on a file, in a folder that no other one has.
     pub(super) fn start(folder: PathBuf, file: &Path) -> Self {
         fs::create_dir_all(&folder).unwrap();
-        fs::copy(IPVSADM, folder.join("ipvsadm")).unwrap();
+        write_ipvsadm(&folder);
         let mut command = Command::new(PROGRAM);
         command.arg("-d").arg(file).arg("start").current_dir(&folder);
         let log = File::create(folder.join("said")).unwrap();
@@ -48,6 +56,10 @@ impl Original {
 
     pub(super) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    pub(super) fn wait(&mut self) {
+        self.child.wait().unwrap();
     }
 
     pub(super) fn signal(&self, signal: Signal) {
