@@ -3,8 +3,8 @@
 //! Owns [`Health`]. Refuses to know what was checked, what an outcome says (`verdict`) and what a state means for a
 //! weight; time is an argument. Cannot fail.
 //!
-//! A server that flaps is trusted less: each change for the worse within [`MEMORY`] doubles the row of good outcomes
-//! that brings it back, up to [`MOST`] times.
+//! A server that flaps is trusted less, unless the rules say otherwise: each change for the worse within [`MEMORY`]
+//! doubles the row of good outcomes that brings it back, up to [`MOST`] times.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -81,6 +81,8 @@ pub struct Rules<'a> {
     pub fall: u32,
     /// Better outcomes in a row that make a server better; at least 1. One that is unknown needs a single one.
     pub rise: u32,
+    /// Whether flapping makes that row longer.
+    pub damping: bool,
     /// What each failure says.
     pub verdicts: &'a Verdicts,
 }
@@ -160,7 +162,7 @@ impl Health {
         self.downs = if seen == Verdict::Down { self.downs.saturating_add(1) } else { 0 };
         let after = cell.after.unwrap_or(rules.fall);
         let reached = match self.state.verdict() {
-            Some(state) if seen < state => self.better(now, seen, rules.rise),
+            Some(state) if seen < state => self.better(now, seen, rules),
             Some(state) if seen == state => {
                 self.against = Row::None;
                 None
@@ -193,15 +195,16 @@ impl Health {
         (count >= after).then_some((best, count))
     }
 
-    fn better(&mut self, now: Instant, seen: Verdict, rise: u32) -> Option<(Verdict, u32)> {
+    fn better(&mut self, now: Instant, seen: Verdict, rules: Rules<'_>) -> Option<(Verdict, u32)> {
         let (count, worst) = match self.against {
             Row::Better { count, worst } => (count.saturating_add(1), worst.max(seen)),
             Row::None | Row::Worse { .. } => (1, seen),
         };
         self.against = Row::Better { count, worst };
         self.falls.retain(|fall| now.duration_since(*fall) < MEMORY);
-        let doublings = u32::try_from(self.falls.len()).unwrap_or(u32::MAX).saturating_sub(1);
-        let needed = rise.saturating_mul(1u32.checked_shl(doublings).unwrap_or(MOST).min(MOST));
+        let held = if rules.damping { self.falls.len() } else { 0 };
+        let doublings = u32::try_from(held).unwrap_or(u32::MAX).saturating_sub(1);
+        let needed = rules.rise.saturating_mul(1u32.checked_shl(doublings).unwrap_or(MOST).min(MOST));
         (count >= needed).then_some((worst, count))
     }
 
@@ -254,6 +257,7 @@ mod tests {
     struct Play {
         health: Health,
         now: Instant,
+        damping: bool,
         verdicts: Verdicts,
     }
 
@@ -270,7 +274,7 @@ mod tests {
             ] {
                 verdicts.set(TableRow::parse(row).unwrap(), Cell::parse(cell).unwrap());
             }
-            Self { health: Health::default(), now, verdicts }
+            Self { health: Health::default(), now, damping: true, verdicts }
         }
 
         /// `+` success, `-` failure, `h` and `q` what degrades to a half and to a quarter, `!` what is down at once, `t` what is down and
@@ -288,7 +292,7 @@ mod tests {
                     _ => Err(Reason::Local),
                 };
                 self.now += Duration::from_secs(1);
-                let rules = Rules { fall: 3, rise: 2, verdicts: &self.verdicts };
+                let rules = Rules { fall: 3, rise: 2, damping: self.damping, verdicts: &self.verdicts };
                 let transition = self.health.observe(self.now, &outcome(verdict), rules);
                 assert_eq!(transition.map(|t| t.to), transition.map(|_| self.health.state()));
                 match self.health.state() {
@@ -345,6 +349,15 @@ mod tests {
         play.now += MEMORY;
         play.sees("---");
         assert_eq!(play.sees("++"), "DU", "ten minutes later it is forgiven");
+    }
+
+    #[test]
+    fn without_damping_the_tenth_fall_is_as_the_first() {
+        let mut play = Play { damping: false, ..Play::new() };
+        play.sees("+");
+        for _ in 0..10 {
+            assert_eq!(play.sees("---++"), "UUDDU");
+        }
     }
 
     #[test]

@@ -164,7 +164,8 @@ impl Memory {
     pub(crate) fn observe(&mut self, now: Instant, outcome: Outcome, late: Duration) -> Report {
         let Self { plan, health, finding, meter } = self;
         meter.count(&outcome);
-        let rules = Rules { fall: plan.fall, rise: plan.rise, verdicts: &plan.verdicts };
+        let rules =
+            Rules { fall: plan.fall, rise: plan.rise, damping: plan.damping, verdicts: &plan.verdicts };
         let transition = health.observe(now, &outcome, rules);
         finding.learn(now, &outcome);
         finding.failure = health.last_failure().cloned();

@@ -288,6 +288,8 @@ pub struct CheckPlan {
     pub fall: u32,
     /// Successes in a row that make it up again.
     pub rise: u32,
+    /// Whether a server that flaps needs more of them.
+    pub damping: bool,
     /// What each failure says of the server.
     pub verdicts: Arc<Verdicts>,
     /// A certificate with fewer days left is worth a warning.

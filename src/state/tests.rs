@@ -40,6 +40,7 @@ fn plan(n: u8) -> CheckPlan {
         retry: SECOND,
         fall: 3,
         rise: 2,
+        damping: true,
         verdicts: Arc::default(),
         warn_days: 0,
         connects_between: 0,

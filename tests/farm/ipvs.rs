@@ -79,6 +79,7 @@ pub(crate) enum Write {
 impl Tap {
     pub(crate) fn start(farm: &Farm) -> Self {
         let file = farm.folder.join("netlink.pcap");
+        let _ = fs::remove_file(&file); // that of an earlier tap would count as its first packet
         farm.director.ip("link add nlmon0 type nlmon\nlink set nlmon0 up\n");
         // In immediate mode the ring has a place of the snapshot's length for each packet: with long ones it has
         // few, and drops what comes in a burst.

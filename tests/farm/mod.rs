@@ -115,13 +115,29 @@ impl Farm {
         Self::wired(wiring, Reals::Bare)
     }
 
+    /// The same without a Postfix that runs: the hosts are for other servers.
+    pub(crate) fn silent(wiring: Wiring) -> Self {
+        Self::cabled(wiring, Reals::Ready)
+    }
+
     fn wired(wiring: Wiring, reals: Reals) -> Self {
+        let mut farm = Self::cabled(wiring, reals);
+        for real in &mut farm.reals {
+            real.launch();
+        }
+        for real in &farm.reals {
+            real.await_banner();
+        }
+        farm
+    }
+
+    fn cabled(wiring: Wiring, reals: Reals) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("smtp-farm-{}-{number}", std::process::id()));
         fs::create_dir(&folder).expect("the farm's folder");
         let real = |name| Postfix::new(Host::new(name), &folder);
-        let mut farm = Self {
+        let farm = Self {
             reals: vec![real("real1"), real("real2"), real("real3")],
             fallback: real("fallback"),
             client: Host::new("client"),
@@ -131,12 +147,6 @@ impl Farm {
         };
         farm.plug();
         farm.number(wiring, reals);
-        for real in &mut farm.reals {
-            real.launch();
-        }
-        for real in &farm.reals {
-            real.await_banner();
-        }
         farm
     }
 

@@ -7,14 +7,10 @@ use std::process::{Child, Command, Stdio};
 use rustix::process::{Pid, Signal, kill_process};
 
 pub(super) const PROGRAM: &str = "/usr/sbin/ldirectord";
-const IPVSADM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/ldirectord/ipvsadm");
 
-/// The recording one. As the real one does, it takes the port of a server that is deleted as it is.
+/// The recording one.
 pub(super) fn write_ipvsadm(folder: &Path) {
-    let script = fs::read_to_string(IPVSADM).unwrap();
-    let script =
-        script.replace("if ($real && $word ne '-f'", "if ($real && $command ne '-d' && $word ne '-f'");
-    super::behaviour::executable(&folder.join("ipvsadm"), &script);
+    fs::copy(crate::ldirectord::recorder(), folder.join("ipvsadm")).unwrap();
 }
 
 /// One that runs.

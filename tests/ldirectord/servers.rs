@@ -1,6 +1,6 @@
 //! Servers on loopback that answer both.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::thread;
 
@@ -9,22 +9,24 @@ pub(super) struct Servers {
     pub(super) http: u16,
     pub(super) smtp: u16,
     pub(super) tcp: u16,
+    pub(super) echo: u16,
 }
 
 impl Servers {
     /// Ports that stand in a file only.
     pub(super) fn ports_only() -> Self {
-        Self { http: 8080, smtp: 2525, tcp: 9 }
+        Self { http: 8080, smtp: 2525, tcp: 9, echo: 7 }
     }
 
     /// They answer until the process ends.
     pub(super) fn start() -> Self {
-        Self { http: serve(page), smtp: serve(greet), tcp: serve(|_| {}) }
+        Self { http: serve(page), smtp: serve(greet), tcp: serve(|_| {}), echo: serve(echo) }
     }
 }
 
 fn serve(answer: fn(TcpStream)) -> u16 {
-    let listener = TcpListener::bind("0.0.0.0:0").unwrap();
+    // Of both families.
+    let listener = TcpListener::bind("[::]:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
@@ -57,4 +59,10 @@ fn greet(mut stream: TcpStream) {
         }
         let _ = stream.write_all(b"250 mail.example.com\r\n");
     }
+}
+
+fn echo(mut stream: TcpStream) {
+    let mut said = Vec::new();
+    let _ = (&stream).take(1000).read_to_end(&mut said);
+    let _ = stream.write_all(&said);
 }

@@ -14,6 +14,7 @@ mod lower;
 mod parse;
 mod server;
 mod service;
+mod texts;
 mod tree;
 
 use std::net::IpAddr;

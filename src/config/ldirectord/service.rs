@@ -7,6 +7,7 @@ use super::address::{host, port, split_port};
 use super::lower::Said;
 use super::parse::Statement;
 use super::server::Real;
+use super::texts::{escaped, pattern};
 use super::tree::{Node, Table};
 use crate::model::{Family, Protocol};
 
@@ -171,6 +172,7 @@ impl Service {
         let (fall, from) = said.near("failurecount", 1);
         table.put_found(from, "fall", Node::Whole(fall));
         table.put_default("rise", Node::Whole(1));
+        table.put_default("damping", Node::Flag(false));
         let chain = |names: [(&str, bool); 4], default| {
             let one = |(name, below): (&str, bool)| if below { said.below(name) } else { said.above(name) };
             let from = names.into_iter().find_map(one);
@@ -271,9 +273,10 @@ impl Service {
     fn put_request(&self, table: &mut Table, source: &Statement, text: &str) {
         let bare = text.strip_prefix('/').unwrap_or(text);
         let request = match self.word {
-            "http" | "https" | "ftp" => format!("/{bare}"),
-            "http_proxy" if bare.contains("://") => bare.to_owned(),
-            "http_proxy" => format!("/{bare}"),
+            "http" | "https" => format!("/{}", escaped(bare)),
+            "ftp" => format!("/{bare}"),
+            "http_proxy" if bare.contains("://") => escaped(bare),
+            "http_proxy" => format!("/{}", escaped(bare)),
             "ldap" | "ldaps" | "dns" | "mysql" | "pgsql" => bare.to_owned(),
             // There, `\n` is the only escape.
             "simpletcp" => bare.replace('\\', "\\\\").replace("\\\\n", "\\n"),
@@ -287,7 +290,7 @@ impl Service {
             self.word,
             "http" | "https" | "http_proxy" | "ftp" | "ldap" | "ldaps" | "dns" | "simpletcp"
         ) {
-            table.put(source, "receive", Node::text(text));
+            table.put(source, "receive", Node::Text(pattern(text)));
         }
     }
 

@@ -15,7 +15,7 @@ use super::fields::{Fields, Raw, Setting};
 use super::services::{Complaint, ServiceLayer};
 use super::steps::StepsLayer;
 use super::types::{CheckType, TYPES};
-use super::values::{address, duration, ehlo_name, port, text, whole, word};
+use super::values::{address, boolean, duration, ehlo_name, port, text, whole, word};
 use crate::config::{CheckPlan, Tier};
 use crate::model::VirtualId;
 use crate::verdict::{Cell, Row, Verdicts};
@@ -34,6 +34,7 @@ pub(super) struct CheckLayer {
     retry: Setting<Duration>,
     fall: Setting<u32>,
     rise: Setting<u32>,
+    damping: Setting<bool>,
     deadline: Setting<Duration>,
     connect_timeout: Setting<Duration>,
     banner_timeout: Setting<Duration>,
@@ -85,6 +86,7 @@ impl CheckLayer {
             retry: time("retry").over(&base.retry),
             fall: count("fall").over(&base.fall),
             rise: count("rise").over(&base.rise),
+            damping: fields.read("damping", boolean).over(&base.damping),
             deadline: time("deadline").over(&base.deadline),
             connect_timeout: time("connect_timeout").over(&base.connect_timeout),
             banner_timeout: time("banner_timeout").over(&base.banner_timeout),
@@ -165,6 +167,7 @@ impl CheckLayer {
             retry: self.retry.or(Duration::from_secs(2)),
             fall: self.fall.or(3),
             rise: self.rise.or(2),
+            damping: self.damping.or(true),
             verdicts: Arc::clone(&self.verdicts),
             warn_days: self.steps.warn_days(),
             connects_between: if tier == Tier::Base { self.connects_between.or(0) } else { 0 },

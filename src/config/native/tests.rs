@@ -75,7 +75,7 @@ fn four_lines_are_a_farm_with_every_default() {
     assert_eq!((real.settings.forward, real.settings.weight.0), (Forward::Gate, 100));
     let plan = real.checks[0].clone();
     assert_eq!((plan.interval, plan.retry), (Duration::from_secs(10), Duration::from_secs(2)));
-    assert_eq!((plan.fall, plan.rise), (3, 2));
+    assert_eq!((plan.fall, plan.rise, plan.damping), (3, 2, true));
     assert_eq!(plan.spec.target, real.id.0);
     assert_eq!(
         (plan.spec.deadline, plan.spec.connect_timeout),
@@ -203,7 +203,7 @@ fn nothing_is_coerced() {
         ),
         (
             virtual_with("check = 5"),
-            "4:9 check: 5 is a number; a table of \"type\", \"address\", \"port\", \"ehlo_name\", \"interval\", \"retry\", \"fall\", \"rise\", \"deadline\", \"connect_timeout\", \"banner_timeout\", \"ehlo_timeout\", \"quit_timeout\", \"banner\", \"banner_name\", \"require\", \"proxy_header\", \"tls\", \"auth\", \"mail\", \"data\", \"verdict\", \"connects_between\", \"request\", \"receive\", \"host\", \"method\", \"database\", \"secret_file\", \"secret\", \"command\"",
+            "4:9 check: 5 is a number; a table of \"type\", \"address\", \"port\", \"ehlo_name\", \"interval\", \"retry\", \"fall\", \"rise\", \"damping\", \"deadline\", \"connect_timeout\", \"banner_timeout\", \"ehlo_timeout\", \"quit_timeout\", \"banner\", \"banner_name\", \"require\", \"proxy_header\", \"tls\", \"auth\", \"mail\", \"data\", \"verdict\", \"connects_between\", \"request\", \"receive\", \"host\", \"method\", \"database\", \"secret_file\", \"secret\", \"command\"",
         ),
         (virtual_with("check.fall = [1]"), "4:14 fall: this is a list; a whole number from 1 to 100"),
         (virtual_with("protocol = {}"), "4:12 protocol: this is a table; \"tcp\" or \"udp\""),

@@ -93,6 +93,7 @@ pub(super) static CHECK: Scope = Scope {
         "retry",
         "fall",
         "rise",
+        "damping",
         "deadline",
         "connect_timeout",
         "banner_timeout",

@@ -27,6 +27,7 @@ pub(crate) fn pace(reals: u16, interval: Duration, time: Duration) {
             retry: interval,
             fall: 3,
             rise: 2,
+            damping: true,
             verdicts: Arc::default(),
             warn_days: 0,
             connects_between: 0,
