@@ -147,6 +147,12 @@ impl MailServer {
     }
 }
 
+impl Drop for MailServer {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
 fn take_mails(mut stream: TcpStream, greeting: &str, kept: &Mutex<Vec<Mail>>) -> std::io::Result<()> {
     stream.write_all(greeting.as_bytes())?;
     let mut to = BTreeSet::new();
