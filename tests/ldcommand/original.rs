@@ -45,11 +45,6 @@ impl Original {
         self.read("operations")
     }
 
-    /// What the table has of a server.
-    pub(super) fn row(&self, server: &str) -> Option<String> {
-        self.read("table").lines().find(|line| line.contains(server)).map(str::to_owned)
-    }
-
     pub(super) fn pid(&self) -> u32 {
         self.child.id()
     }
