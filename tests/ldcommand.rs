@@ -13,6 +13,7 @@
 mod alerts;
 mod badinput;
 mod behaviour;
+mod directives;
 mod faults;
 mod managers;
 mod original;
