@@ -6,6 +6,7 @@
 mod arguments;
 mod commands;
 mod generated;
+mod monitor;
 mod native;
 mod operations;
 mod original;

@@ -95,8 +95,9 @@ impl Teller {
             self.soft.insert(Arc::clone(&report.plan), count);
         }
         for (config, real) in servers(state, &report.plan) {
-            if let Some(path) = &config.monitor_file {
-                self.monitor(path, &report.plan, report);
+            if let Some(file) = &config.monitor_file {
+                let name = file.names.get(&real).map(String::as_str);
+                self.monitor(&file.path, words::monitor_line(&report.plan, &report.outcome, name));
             }
             match count {
                 u32::MAX => {}
@@ -106,8 +107,7 @@ impl Teller {
         }
     }
 
-    fn monitor(&mut self, path: &PathBuf, plan: &CheckPlan, report: &Report) {
-        let line = words::monitor_line(plan, &report.outcome);
+    fn monitor(&mut self, path: &PathBuf, line: String) {
         let time = log::now();
         match log::append(path, format!("[{time}] [{}] {line}\n", std::process::id()).as_bytes()) {
             Ok(()) => drop(self.lost.remove(path)),

@@ -221,7 +221,13 @@ pub static DIRECTIVES: [Directive; 51] = [
     row("smtp", (Both, Word), "the local sendmail", "the server that takes the mails", Used),
     row("servicename", (Virtual, Line), "none", "stands in the mails", Used),
     row("comment", (Virtual, Line), "none", "stands in the mails", Used),
-    row("monitorfile", (Virtual, Either), "none", "a file that gets a line for each check", Used),
+    row(
+        "monitorfile",
+        (Virtual, Either),
+        "none",
+        "a file that gets a line for each check, with the server as ldirectord calls it",
+        Used,
+    ),
     row(
         "maintenancedir",
         (Global, Line),
