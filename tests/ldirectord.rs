@@ -4,6 +4,7 @@
 //! row in the documentation, and a test here that fails when the difference is gone.
 
 mod arguments;
+mod broken;
 mod commands;
 mod generated;
 mod monitor;

@@ -97,7 +97,7 @@ impl Teller {
         for (config, real) in servers(state, &report.plan) {
             if let Some(file) = &config.monitor_file {
                 let name = file.names.get(&real).map(String::as_str);
-                self.monitor(&file.path, words::monitor_line(&report.plan, &report.outcome, name));
+                self.monitor(&file.path, &words::monitor_line(&report.plan, &report.outcome, name));
             }
             match count {
                 u32::MAX => {}
@@ -107,7 +107,7 @@ impl Teller {
         }
     }
 
-    fn monitor(&mut self, path: &PathBuf, line: String) {
+    fn monitor(&mut self, path: &PathBuf, line: &str) {
         let time = log::now();
         match log::append(path, format!("[{time}] [{}] {line}\n", std::process::id()).as_bytes()) {
             Ok(()) => drop(self.lost.remove(path)),

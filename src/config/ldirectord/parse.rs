@@ -42,6 +42,9 @@ pub(super) struct Statement {
 /// Blanks of that many columns are what a directive of a virtual begins with; a tab counts as many.
 const INDENT: usize = 4;
 
+/// After so many problems nobody is told what may have been meant: it takes its time, and no report shows it.
+const MOST_GUESSED: usize = 1000;
+
 /// Reads `text`, and says what is wrong with its form.
 pub(super) fn parse(text: &str) -> (File<'_>, Vec<Diagnostic>) {
     let mut parser = Parser {
@@ -129,7 +132,7 @@ impl Parser<'_> {
         };
         let key = line.start..line.start + name.len();
         let Some(directive) = find(name) else {
-            let message = unknown(name, indent);
+            let message = unknown(name, indent, self.problems.len() < MOST_GUESSED);
             self.wrong(key, message);
             return None;
         };
@@ -262,7 +265,7 @@ fn misplaced(directive: &Directive, indent: usize, in_section: bool) -> Option<S
 }
 
 /// What is said to a word that is no directive.
-fn unknown(name: &str, indent: usize) -> String {
+fn unknown(name: &str, indent: usize, guess: bool) -> String {
     const LONGEST: usize = 40;
     let shown = printable(&name.chars().take(60).collect::<String>());
     let lower = name.to_ascii_lowercase();
@@ -276,9 +279,9 @@ fn unknown(name: &str, indent: usize) -> String {
     };
     let meant = DIRECTIVES
         .iter()
-        .filter(fits)
+        .filter(|directive| guess && fits(directive) && name.len() <= LONGEST)
         .map(|directive| (strsim::osa_distance(&lower, directive.name), directive.name))
-        .filter(|(distance, known)| *distance <= 2 && *distance < known.len() && name.len() <= LONGEST)
+        .filter(|(distance, known)| *distance <= 2 && *distance < known.len())
         .min()
         .map(|(_, known)| format!("; did you mean \"{known}\"?"));
     format!("\"{shown}\" is no directive of ldirectord.cf{}", meant.unwrap_or_default())

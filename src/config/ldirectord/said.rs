@@ -13,6 +13,9 @@ use super::tree::{Node, Table};
 use super::{Names, server};
 use crate::config::diagnostic::{Diagnostic, Place, printable};
 
+/// More characters of a value are not shown.
+const LONGEST: usize = 200;
+
 /// What is said for one virtual, and for all.
 pub(super) struct Said<'a> {
     pub(super) file: &'a File<'a>,
@@ -61,7 +64,7 @@ impl<'a> Said<'a> {
 
     /// `checktype: "x" {message}`.
     pub(super) fn wrong(&self, statement: &Statement, message: &str) {
-        let shown = printable(self.value(statement));
+        let shown = printable(&self.value(statement).chars().take(LONGEST).collect::<String>());
         self.problem(statement.value.clone(), format!("{}: \"{shown}\" {message}", statement.directive.name));
     }
 

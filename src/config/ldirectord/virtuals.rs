@@ -169,7 +169,11 @@ fn put_balance(said: &Said<'_>, family: Family, protocol: Protocol, table: &mut 
                     "-fallback" | "flag-1" => flags.push(Node::text("fallback")),
                     "-port" | "flag-2" => flags.push(Node::text("port")),
                     "flag-3" => {}
-                    _ => said.wrong(statement, "are no flags of this scheduler; sh-fallback, sh-port, mh-fallback, mh-port, or flag-1 to flag-3"),
+                    _ => {
+                        let known = "sh-fallback, sh-port, mh-fallback, mh-port, or flag-1 to flag-3";
+                        said.wrong(statement, &format!("are no flags of this scheduler; {known}"));
+                        break; // once: the value may be long, and all of it wrong
+                    }
                 }
             }
             if hashes {
