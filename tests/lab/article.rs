@@ -1,5 +1,5 @@
-//! The farm of an article of 2008 on Postfix in high availability: its file for ldirectord, line for line but for the
-//! indentation that a page on the web has lost, its addresses, and its verification by `ipvsadm -L -n` and the access logs of three
+//! The farm of an article of 2008 on Postfix in high availability: its file for ldirectord, line for line (but for what a page
+//! on the web has lost: the indentation, and a quotation mark), its addresses, and its verification by `ipvsadm -L -n` and the access logs of three
 //! Apaches. Then the same for mail, with three Postfix.
 
 use std::fs;
