@@ -3,11 +3,11 @@
 //! Owns [`ExternalSpec`], the process group of the command and its end. Refuses to know what the command does. Fails at
 //! the stage `command`; a command that cannot be started is a failure of the director.
 //!
-//! The arguments are those of ldirectord's `checkcommand`: address and port of the virtual (a firewall mark and an empty
-//! word below a mark), address and port of the real server.
+//! The arguments are those of ldirectord's `checkcommand`: address and port of the virtual (a firewall mark and 0
+//! below a mark), address and port of the real server, with brackets around addresses of IPv6.
 #![expect(clippy::disallowed_methods, reason = "EDGE: a command has a deadline and is measured")]
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -42,6 +42,15 @@ pub struct ExternalSpec {
     pub service_port: Option<u16>,
 }
 
+/// An address as ldirectord writes it.
+#[must_use]
+pub fn bracketed(ip: IpAddr) -> String {
+    match ip {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
+    }
+}
+
 /// Runs the command once, at the latest until `deadline`. One that is still running then is told to end (TERM), and
 /// killed a little later, behind our back.
 pub(crate) async fn ask(
@@ -53,8 +62,8 @@ pub(crate) async fn ask(
     let mut arguments = spec.arguments.clone();
     arguments.extend([
         spec.service.clone(),
-        spec.service_port.map_or(String::new(), |port| port.to_string()),
-        server.ip().to_string(),
+        spec.service_port.unwrap_or(0).to_string(),
+        bracketed(server.ip()),
         server.port().to_string(),
     ]);
     let mut running = Running::start(&spec.command, &arguments).map_err(|error| {

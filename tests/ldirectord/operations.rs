@@ -7,7 +7,7 @@
 //! - No change of ours is refused, and none is without effect.
 //! - Whatever ours writes, the original writes in the same stretch: the same virtual or server, with the same content, or gone.
 //!   One exception, which drains connections: a server that is going to be deleted gets weight 0 before.
-//! - A row is written once, but for that exception, and a fallback that steps in while servers are asked.
+//! - A row is written once, but for that exception.
 //! - A server comes after its virtual and goes before it. None of ours flashes: who has no weight at the end gets none on the way.
 //! - A virtual that has weight before and after has weight on the way.
 
@@ -29,7 +29,7 @@ use tokio::sync::{mpsc, watch};
 use super::native::{show, show_op};
 
 /// Longer than any stretch lasts: a failure, a drain, a few rounds.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What has been done so far: each change, with whether it was taken, and the table.
 #[derive(Default)]
@@ -112,12 +112,12 @@ impl Ours {
         }
     }
 
-    /// Ends it, and says all that it did.
-    pub(super) fn stop(self) -> String {
+    /// Ends it. All that it did, and the table that it leaves.
+    pub(super) fn stop(self) -> (String, String) {
         let _ = self.events.blocking_send(Event::Stop);
         self.thread.join().unwrap();
         let done = self.done.lock().unwrap();
-        done.log.clone()
+        (done.log.clone(), done.table.clone())
     }
 }
 

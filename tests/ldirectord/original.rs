@@ -33,7 +33,9 @@ const LAST: &str = "198.51.100.99";
 pub(crate) fn recorder() -> PathBuf {
     let here = std::env::current_exe().unwrap();
     let program = here.ancestors().nth(2).unwrap().join("examples/ipvsadm");
-    assert!(program.exists(), "{} is missing: cargo build --example ipvsadm", program.display());
+    let of = |path: &Path| fs::metadata(path).and_then(|file| file.modified()).ok();
+    let is_fresh = of(&program) >= of(&super::folder().join("ipvsadm.rs"));
+    assert!(is_fresh, "{} is missing or old: cargo build --example ipvsadm", program.display());
     program
 }
 
@@ -98,6 +100,12 @@ pub(super) struct Running {
 }
 
 impl Running {
+    /// Waits until it has asked every server so many times more.
+    pub(super) fn ask(&mut self, times: usize) {
+        let end = self.wait(self.rounds() + times);
+        assert!(end.is_none(), "{} has ended: {}", self.folder.display(), self.said());
+    }
+
     /// Asks it to end, and waits for that.
     pub(super) fn stop(&mut self) {
         signal(&self.child, Signal::TERM);

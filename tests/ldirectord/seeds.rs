@@ -53,7 +53,7 @@ fn try_one(seed: u64, servers: &Servers) -> Result<(), String> {
 #[ignore = "the original, from the package ldirectord: tests/run"]
 fn a_thousand_random_files_come_to_the_same_table() {
     let servers = Servers::start();
-    let results = super::side_by_side(&seeds(), |seed| try_one(*seed, &servers));
+    let results = super::side_by_side(4, &seeds(), |seed| try_one(*seed, &servers));
     let wrong: Vec<String> = results.into_iter().filter_map(Result::err).collect();
     assert!(
         wrong.is_empty(),

@@ -55,7 +55,7 @@ async fn a_command_hears_what_ldirectord_would_tell_it_and_nothing_else() {
         (spec.service, spec.service_port) = ("7".to_owned(), None);
     }
     let outcome = checks::run(&marked).await;
-    assert!(outcome.stages[0].received[0].starts_with("4 7  10.0.0.11 2525 "));
+    assert!(outcome.stages[0].received[0].starts_with("4 7 0 10.0.0.11 2525 "));
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@
 
 use checks::credential::Secret;
 use checks::dns::{DnsSpec, Query, is_name};
-use checks::external::ExternalSpec;
+use checks::external::{ExternalSpec, bracketed};
 use checks::http::{HttpSpec, Method, is_host, is_target};
 use checks::ldap::LdapSpec;
 use checks::line::{FetchSpec, LineSpec, LoginSpec, Protocol};
@@ -268,7 +268,7 @@ impl ServiceLayer {
             ));
         };
         let (service, service_port) = match service {
-            Some(VirtualId::Address { address, .. }) => (address.ip().to_string(), Some(address.port())),
+            Some(VirtualId::Address { address, .. }) => (bracketed(address.ip()), Some(address.port())),
             Some(VirtualId::Fwmark { mark, .. }) => (mark.to_string(), None),
             None => (String::new(), None),
         };
