@@ -5,21 +5,22 @@
 //! go on; a dataplane that cannot be read leaves the table as it is and is asked again.
 #![expect(clippy::disallowed_methods, reason = "EDGE: this is where decisions meet the clock")]
 
+mod ending;
 mod notices;
+mod table;
 mod telling;
 mod words;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
-use tracing::{debug, error, info, warn};
+use tracing::{error, info, warn};
 
-use self::notices::{Notices, Serving};
+use self::notices::Notices;
 use self::telling::Teller;
-use self::words::Going;
 use crate::arp::watch::Watch;
 use crate::arp::{Look, Targets};
 use crate::config::{
@@ -28,11 +29,10 @@ use crate::config::{
 use crate::dataplane::Dataplane;
 use crate::health;
 use crate::metrics as name;
-use crate::model::{Dump, Op, Table, Virtual, VirtualId};
+use crate::model::{Dump, Table};
 use crate::news::Desk;
 use crate::poller::{Hearing, Poller};
 use crate::prober::{Prober, Report};
-use crate::reconcile::{diff, takes_last_weight};
 use crate::snapshot::{Snapshot, picture, vips};
 use crate::state::{Condition, Maintained, State};
 use crate::vip::without_probes;
@@ -46,11 +46,6 @@ const FRESH: Duration = Duration::from_secs(1);
 const GATHER: Duration = Duration::from_millis(250);
 /// Hearings that may wait; who says more waits too.
 const HEARINGS: usize = 256;
-/// How long sessions in this process may go on after a request to end.
-const CLOSE_LIMIT: Duration = Duration::from_secs(30);
-
-/// How long mails about the end may take.
-const NEWS_LIMIT: Duration = Duration::from_secs(5);
 
 /// What can happen to a director, beside the reports of its checks.
 #[derive(Debug)]
@@ -349,109 +344,10 @@ impl<D: Dataplane> Director<D> {
             );
         }
         info!("configuration reloaded: {}", config.extent());
-        self.teller.reconfigure(&config);
+        self.teller.reconfigure(&self.state, &config, &self.actual.table);
         self.state.reconfigure(config);
         self.set_options();
         self.reloaded = true;
-    }
-
-    /// Dump, diff, apply, publish.
-    async fn reconcile(&mut self) {
-        let now = Instant::now();
-        match self.dataplane.dump().await {
-            Ok(dump) => self.actual = dump,
-            Err(error) => {
-                let text = format!("cannot read the table: {error}");
-                if self.trouble.as_ref() != Some(&text) {
-                    error!("{text}; it stays as it is and is read again every {} s", SOON.as_secs());
-                }
-                name::count_resync("error");
-                self.trouble = Some(text);
-                self.state.weigh(now, &self.actual);
-                self.publish(now);
-                return;
-            }
-        }
-        let desired = self.state.desired(now, &self.actual);
-        self.notices.tell_cut_off(&self.state);
-        self.notices.tell_held(&self.state);
-        self.notices.tell_doubted(&self.state);
-        if self.looked.is_none() {
-            notices::tell_foreign(&self.state, &self.actual.table);
-        }
-        let ops = diff(&self.actual.table, &desired, &self.state.owned());
-        if !ops.is_empty() && self.settled.as_ref() == Some(&desired) {
-            warn!("somebody else has changed the table; it is put right");
-        }
-        let failed = self.apply(ops, &desired, Going::On).await;
-        name::count_resync(if failed.is_empty() { "ok" } else { "error" });
-        if failed.is_empty() {
-            if self.trouble.take().is_some() {
-                info!("the table is as it should be again");
-            }
-            self.settled = Some(desired);
-            let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            self.last_sync = Some(since_epoch.as_secs());
-        } else {
-            self.settled = None;
-            let first = failed.values().next().cloned().unwrap_or_default();
-            self.trouble = Some(format!("{} of the changes failed, the first: {first}", failed.len()));
-        }
-        let failing = failed.into_keys().collect();
-        self.stubborn = failing == self.failing;
-        self.failing = failing;
-        for (id, serving) in self.notices.tell_serving(&self.state, &self.actual.table) {
-            self.teller.tell_serving(&self.state, id, serving == Serving::Reals);
-        }
-        self.teller.settle(&self.state);
-        self.teller.watch(now, &self.state);
-        self.publish(now);
-    }
-
-    /// Applies the ops. One that fails holds up no other, but what cannot be without it: the reals of a virtual
-    /// that could not be added, and the last weight of one whose new weights could not. Gives what failed and why.
-    async fn apply(&mut self, ops: Vec<Op>, desired: &Table, going: Going) -> BTreeMap<String, String> {
-        let mut failed = BTreeMap::new();
-        let mut broken: BTreeSet<VirtualId> = BTreeSet::new();
-        let private: BTreeSet<VirtualId> = self.state.private().collect();
-        for op in ops {
-            let id = op.virtual_id();
-            if broken.contains(id) {
-                let missing = !self.actual.table.virtuals.contains_key(id);
-                let served = desired.virtuals.get(id).is_some_and(Virtual::takes_connections);
-                if missing || (served && takes_last_weight(&op, &self.actual.table)) {
-                    continue;
-                }
-            }
-            let result = self.dataplane.apply(&op).await;
-            let text = op.to_string();
-            // What serves nobody is no change of the farm.
-            let of_the_farm = !private.contains(id);
-            if of_the_farm {
-                name::count_op(op.kind(), result.is_ok());
-            }
-            match result {
-                Ok(()) => {
-                    match of_the_farm {
-                        true => {
-                            info!("table: {text}");
-                            self.teller.tell_op(&self.state, &op, &self.actual.table, going);
-                        }
-                        false => debug!("table: {text}"),
-                    }
-                    // The dataplane took it, so the copy does; a difference shows at the next dump.
-                    let _ = self.actual.table.apply(&op);
-                }
-                Err(error) => {
-                    if !self.failing.contains(&text) {
-                        error!("table: cannot {text}: {error}");
-                    }
-                    broken.insert(*id);
-                    failed.insert(text.clone(), format!("cannot {text}: {error}"));
-                }
-            }
-        }
-        failed
     }
 
     fn publish(&mut self, now: Instant) {
@@ -475,59 +371,6 @@ impl<D: Dataplane> Director<D> {
             canaries_silent: self.state.canaries_silent(),
             virtuals,
         }));
-    }
-
-    async fn remove(&mut self, ids: &BTreeSet<VirtualId>) {
-        if ids.is_empty() {
-            return;
-        }
-        if let Ok(dump) = self.dataplane.dump().await {
-            self.actual = dump;
-        }
-        let nothing = Table::default();
-        let gone = diff(&self.actual.table, &nothing, ids);
-        self.apply(gone, &nothing, Going::Down).await;
-    }
-
-    /// The end: the table stays, or our part of it is removed, as configured.
-    async fn leave(mut self, mut inbox: Inbox) {
-        self.prober.sync(Vec::new());
-        self.poller.sync(Vec::new());
-        self.teller.stop();
-        let removed: BTreeSet<VirtualId> = self.state.to_remove();
-        let private = self.state.private().collect();
-        let farm: BTreeSet<VirtualId> = self.state.owned().difference(&private).copied().collect();
-        if removed.is_empty() {
-            info!("ending; what the kernel has stays as it is");
-        } else if removed == farm {
-            info!("ending; removing our virtuals");
-        } else {
-            info!("ending; removing some of our virtuals");
-        }
-        self.remove(&removed.union(&private).copied().collect()).await;
-        for id in self.state.retired().filter(|id| !removed.contains(id)) {
-            warn!("{id} is no longer in the configuration and still drains; nobody will delete it");
-        }
-        self.trouble = Some("the daemon is ending".to_owned());
-        let now = Instant::now();
-        self.state.weigh(now, &self.actual);
-        self.publish(now);
-        // Asked a second time, it ends at once.
-        let again = async {
-            loop {
-                match inbox.events.recv().await {
-                    Some(Event::Stop) => return,
-                    Some(Event::Look(looker)) => drop(looker.send(())),
-                    Some(Event::Reload(_) | Event::Answered(_) | Event::Maintenance(_)) => {}
-                    None => std::future::pending().await,
-                }
-            }
-        };
-        let desk = std::mem::take(&mut self.teller.desk);
-        tokio::select! {
-            _ = async { tokio::join!(self.dataplane.close(CLOSE_LIMIT), desk.close(NEWS_LIMIT)) } => {}
-            () = again => warn!("ending at once"),
-        }
     }
 }
 

@@ -10,6 +10,8 @@
     reason = "also in the functions that the tests share"
 )]
 
+mod alerts;
+mod badinput;
 mod behaviour;
 mod faults;
 mod managers;

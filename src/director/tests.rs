@@ -8,7 +8,9 @@ use crate::config::{
 };
 use crate::dataplane::Error;
 use crate::dataplane::memory::Memory;
-use crate::model::{Forward, Protocol, RealId, RealSettings, Scheduler, VirtualSettings, Weight};
+use crate::model::{
+    Forward, Op, Protocol, RealId, RealSettings, Scheduler, VirtualId, VirtualSettings, Weight,
+};
 
 /// A kernel of which a test can break a part.
 #[derive(Debug, Default)]

@@ -15,7 +15,7 @@ use super::{PROGRAM, Place, SERVER, until};
 const DIST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/dist");
 
 /// A link to the program by the name of the command.
-fn link(place: &Place) -> PathBuf {
+pub(super) fn link(place: &Place) -> PathBuf {
     let link = place.path("ldirectord");
     symlink(PROGRAM, &link).unwrap();
     link
