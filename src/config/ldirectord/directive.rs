@@ -274,3 +274,30 @@ pub fn table() -> String {
     }
     table
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_directive_is_found_by_its_name_and_no_other_is() {
+        for directive in &DIRECTIVES {
+            assert_eq!(find(directive.name).map(|found| found.name), Some(directive.name));
+            assert_eq!(DIRECTIVES.iter().filter(|one| one.name == directive.name).count(), 1);
+        }
+        for name in ["", "Virtual", "virtual ", "reals"] {
+            assert!(find(name).is_none(), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_table_has_a_row_of_five_cells_for_each() {
+        let table = table();
+        let rows: Vec<&str> = table.lines().skip(2).collect();
+        assert_eq!(rows.len(), DIRECTIVES.len());
+        for row in rows {
+            let bars = row.replace("\\|", "").matches('|').count();
+            assert_eq!(bars, 6, "{row}");
+        }
+    }
+}

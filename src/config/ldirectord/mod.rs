@@ -17,6 +17,8 @@ mod reals;
 mod said;
 mod server;
 mod service;
+#[cfg(test)]
+mod tests;
 mod texts;
 mod tree;
 mod virtuals;

@@ -286,3 +286,64 @@ fn unknown(name: &str, indent: usize, guess: bool) -> String {
         .map(|(_, known)| format!("; did you mean \"{known}\"?"));
     format!("\"{shown}\" is no directive of ldirectord.cf{}", meant.unwrap_or_default())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The statements of a section, or of all.
+    fn said(text: &str) -> Vec<(&'static str, String)> {
+        let (file, problems) = parse(text);
+        assert_eq!(problems, vec![], "{text}");
+        let all = file.globals.iter().chain(
+            file.sections.iter().flat_map(|section| std::iter::once(&section.head).chain(&section.body)),
+        );
+        all.map(|one| (one.directive.name, text[one.value.clone()].to_owned())).collect()
+    }
+
+    #[test]
+    fn values_end_where_they_are_meant_to() {
+        for (line, value) in [
+            ("    checktype=on # always", "on"),
+            ("    request=\"a#b\" # behind", "a#b"),
+            ("\trequest = \"a \"b\"", "a \"b"),
+            ("    real=10.0.0.1:25 gate \"a#b\", \"c\" # one", "10.0.0.1:25 gate \"a#b\", \"c\""),
+            ("      quiescent=yes \t\r", "yes"),
+            ("    servicename=a name # x", "a name"),
+        ] {
+            let text = format!("virtual=192.0.2.1:25\n{line}\n");
+            assert_eq!(said(&text)[1].1, value, "{line}");
+        }
+        assert_eq!(said("emailalertfrom=a#b@example.com # x")[0].1, "a#b@example.com");
+    }
+
+    #[test]
+    fn a_section_ends_at_the_first_column_and_only_there() {
+        let text = "virtual=1\n\n  \n# a\n    real=x\n\t# b\n    checktype=on\nfork=no\nvirtual=2\n";
+        let names: Vec<_> = said(text).into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["fork", "virtual", "real", "checktype", "virtual"]);
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_line_is_said_at_its_place() {
+        for (text, marked, said) in [
+            ("virtual=1\n   real=x", "real", "is indented by 3"),
+            ("real=x", "real", "indent it with four blanks"),
+            ("    real=x", "real", "below no virtual"),
+            ("virtual=1\n    fork=no", "fork", "at the first column"),
+            ("quiescent", "quiescent", "has no value; write"),
+            ("quiescent=", "quiescent", "has no value"),
+            ("logfile=/x", "/x", "needs its quotes"),
+            ("logfile=\"/x", "\"/x", "closing quote"),
+            ("virtual=1\n    checktype=on now", " now", "what is \"now\" for?"),
+            ("timeout=3", "timeout", "took its place"),
+            ("chektimeout=3", "chektimeout", "did you mean \"checktimeout\"?"),
+            ("fork=no\n\0", "\0", "a zero byte"),
+        ] {
+            let (_, problems) = parse(text);
+            let Some(Place::Text(at)) = problems[0].place.clone() else { panic!("{text}") };
+            assert_eq!(&text[at], marked, "{text}");
+            assert!(problems[0].message.contains(said), "{text}: {}", problems[0].message);
+        }
+    }
+}
