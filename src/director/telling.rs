@@ -126,8 +126,9 @@ impl Teller {
             None // nothing follows from it
         };
         for (config, real) in servers(state, &report.plan) {
-            if let Some(path) = &config.monitor_file {
-                self.monitor(path, &report.plan, report);
+            if let Some(file) = &config.monitor_file {
+                let name = file.names.get(&real).map(String::as_str);
+                self.monitor(&file.path, &words::monitor_line(&report.plan, &report.outcome, name));
             }
             match count {
                 Some(0) => self.log(&words::no_failure(real.0, &config.id)),
@@ -139,8 +140,7 @@ impl Teller {
         }
     }
 
-    fn monitor(&mut self, path: &PathBuf, plan: &CheckPlan, report: &Report) {
-        let line = words::monitor_line(plan, &report.outcome);
+    fn monitor(&mut self, path: &PathBuf, line: &str) {
         let time = log::now();
         match log::append(path, format!("[{time}] [{}] {line}\n", std::process::id()).as_bytes()) {
             Ok(()) => drop(self.lost.remove(path)),

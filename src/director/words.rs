@@ -197,8 +197,9 @@ pub(super) fn fallback_arguments(action: &str, id: &VirtualId) -> [String; 3] {
     [action.to_owned(), place(id), protocol]
 }
 
-/// What a monitor file has of an outcome, after time and process: who was asked, `[up]` or `[down]`, and why.
-pub(super) fn monitor_line(plan: &CheckPlan, outcome: &Outcome) -> String {
+/// What a monitor file has of an outcome, after time and process: who was asked, by the name that was given to it if any, `[up]` or
+/// `[down]`, and why.
+pub(super) fn monitor_line(plan: &CheckPlan, outcome: &Outcome, name: Option<&str>) -> String {
     let target = plan.spec.target;
     let word = match plan.spec.kind {
         Kind::Connect => "connect",
@@ -212,7 +213,10 @@ pub(super) fn monitor_line(plan: &CheckPlan, outcome: &Outcome) -> String {
         // One line, and no column of its own.
         Err(failure) => ("down", failure.to_string().replace('|', "%7c").replace('\n', "%0a")),
     };
-    format!("{word} {tier} {} {} [{state}] {why}", target.ip(), target.port())
+    match name {
+        Some(name) => format!("{name} [{state}] {why}"),
+        None => format!("{word} {tier} {} {} [{state}] {why}", target.ip(), target.port()),
+    }
 }
 
 #[cfg(test)]
