@@ -344,7 +344,7 @@ impl<D: Dataplane> Director<D> {
             );
         }
         info!("configuration reloaded: {}", config.extent());
-        self.teller.reconfigure(&config);
+        self.teller.reconfigure(&self.state, &config, &self.actual.table);
         self.state.reconfigure(config);
         self.set_options();
         self.reloaded = true;

@@ -13,6 +13,8 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::fmt::format::Writer;
@@ -23,6 +25,9 @@ use crate::config::{Config, Facility, LogFormat, LogLevel, LogTarget};
 
 /// Where syslog listens.
 const SYSLOG: &str = "/dev/log";
+/// How long it is waited for, and whether it did not read in that time.
+const PATIENCE: Duration = Duration::from_millis(100);
+static STUCK: AtomicBool = AtomicBool::new(false);
 /// As ldirectord calls itself there.
 const IDENT: &str = "ldirectord";
 /// As `localtime` of Perl and `ctime` of C say it.
@@ -201,7 +206,23 @@ pub fn append(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// One datagram for each line of `text` (RFC 3164, as `syslog` of the C library says it).
 fn tell_syslog(facility: Facility, severity: u8, (ident, text): (&str, &[u8])) -> io::Result<()> {
     let socket = UnixDatagram::unbound()?;
-    socket.set_nonblocking(true)?;
+    // It has room for ten lines only, and is waited for; but not again and again when it does not read.
+    if STUCK.load(Ordering::Relaxed) {
+        socket.set_nonblocking(true)?;
+    } else {
+        socket.set_write_timeout(Some(PATIENCE))?;
+    }
+    let told = send_to_syslog(&socket, facility, severity, (ident, text));
+    STUCK.store(told.is_err(), Ordering::Relaxed);
+    told
+}
+
+fn send_to_syslog(
+    socket: &UnixDatagram,
+    facility: Facility,
+    severity: u8,
+    (ident, text): (&str, &[u8]),
+) -> io::Result<()> {
     socket.connect(SYSLOG)?;
     let time = chrono::Local::now().format("%b %e %H:%M:%S");
     let priority = u16::from(facility.code) * 8 + u16::from(severity);

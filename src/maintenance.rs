@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
@@ -23,18 +24,26 @@ const PAUSE: Duration = Duration::from_secs(1);
 const TRUST: Duration = Duration::from_secs(60);
 /// How long a name may take to be found.
 const RESOLVE: Duration = Duration::from_secs(5);
-/// More files than a farm has servers.
-const MOST: usize = 1024;
+/// More files than anybody puts there.
+const MOST: usize = 100_000;
+/// More files with names of servers than a farm has servers.
+const MOST_SERVERS: usize = 1024;
+/// How many host names are asked for: all of them at once, so that none waits for another.
+const MOST_NAMES: usize = 64;
 
 /// What a file's name says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Entry {
+pub enum Entry {
+    /// A server, or all of a host.
     Address(Maintained),
+    /// A host and perhaps a port of it.
     Name(String, Option<u16>),
 }
 
 /// `10.0.0.11`, `10.0.0.11:25`, `2001:db8::11`, `[2001:db8::11]`, `[2001:db8::11]:25`, `mx1`, `mx1.example.com:25`.
-fn parse(name: &str) -> Option<Entry> {
+/// `None` where it is no name of a server.
+#[must_use]
+pub fn parse(name: &str) -> Option<Entry> {
     let bare = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(name);
     if let Ok(ip) = bare.parse::<IpAddr>() {
         return Some(Entry::Address(Maintained { ip, port: None }));
@@ -100,8 +109,8 @@ async fn read(path: PathBuf) -> Result<Vec<Entry>, String> {
 
 fn entries(path: &Path) -> Result<Vec<Entry>, String> {
     let all = std::fs::read_dir(path).map_err(|error| error.to_string())?;
-    let names = all.take(MOST).filter_map(|entry| Some(entry.ok()?.file_name().to_str()?.to_owned()));
-    Ok(names.filter_map(|name| parse(&name)).collect())
+    let entry = |entry: std::io::Result<std::fs::DirEntry>| parse(entry.ok()?.file_name().to_str()?);
+    Ok(all.take(MOST).filter_map(entry).take(MOST_SERVERS).collect())
 }
 
 /// What names stand for, and until when that is believed.
@@ -111,41 +120,49 @@ struct Names(BTreeMap<String, (Instant, Vec<IpAddr>)>);
 impl Names {
     async fn addresses(&mut self, entries: Vec<Entry>) -> BTreeSet<Maintained> {
         let mut all = BTreeSet::new();
-        let mut asked = BTreeSet::new();
+        let mut asked: BTreeMap<String, Vec<Option<u16>>> = BTreeMap::new();
         for entry in entries {
             match entry {
                 Entry::Address(one) => drop(all.insert(one)),
-                Entry::Name(name, port) => {
-                    let ips = self.resolve(&name).await;
-                    all.extend(ips.into_iter().map(|ip| Maintained { ip, port }));
-                    asked.insert(name);
+                Entry::Name(name, port) if asked.len() < MOST_NAMES || asked.contains_key(&name) => {
+                    asked.entry(name).or_default().push(port);
                 }
+                Entry::Name(..) => {}
             }
         }
-        self.0.retain(|name, _| asked.contains(name));
+        self.0.retain(|name, _| asked.contains_key(name));
+        self.resolve(asked.keys()).await;
+        for (name, ports) in asked {
+            let ips = self.0.get(&name).map_or(&[][..], |(_, ips)| ips);
+            all.extend(
+                ips.iter().flat_map(|ip| ports.iter().map(|port| Maintained { ip: *ip, port: *port })),
+            );
+        }
         all
     }
 
-    async fn resolve(&mut self, name: &str) -> Vec<IpAddr> {
-        if let Some((until, ips)) = self.0.get(name)
-            && *until > Instant::now()
-        {
-            return ips.clone();
+    /// Asks for those that are not known, or have been for too long.
+    async fn resolve(&mut self, names: impl Iterator<Item = &String>) {
+        let now = Instant::now();
+        let mut answers = JoinSet::new();
+        for name in names.filter(|name| self.0.get(*name).is_none_or(|(until, _)| *until <= now)).cloned() {
+            answers.spawn(async move {
+                let found = timeout(RESOLVE, tokio::net::lookup_host((name.as_str(), 0))).await;
+                let found = found.ok().and_then(Result::ok);
+                let ips: Option<Vec<IpAddr>> = found.map(|found| found.map(|address| address.ip()).collect());
+                (name, ips)
+            });
         }
-        let found = timeout(RESOLVE, tokio::net::lookup_host((name, 0))).await;
-        let ips = match found {
-            Ok(Ok(found)) => found.map(|address| address.ip()).collect(),
-            // What was known of it holds on.
-            Ok(Err(_)) | Err(_) => {
-                let known = self.0.get(name).map(|(_, ips)| ips.clone());
-                if known.is_none() {
-                    warn!("{name} in the maintenance directory has no address and takes nobody out");
-                }
-                known.unwrap_or_default()
+        while let Some(answer) = answers.join_next().await {
+            let Ok((name, ips)) = answer else { continue };
+            let known = self.0.get(&name).map(|(_, ips)| ips.clone());
+            if ips.is_none() && known.is_none() {
+                warn!("{name} in the maintenance directory has no address and takes nobody out");
             }
-        };
-        self.0.insert(name.to_owned(), (Instant::now() + TRUST, ips.clone()));
-        ips
+            // What was known of it holds on.
+            let ips = ips.or(known).unwrap_or_default();
+            self.0.insert(name, (Instant::now() + TRUST, ips));
+        }
     }
 }
 

@@ -45,7 +45,11 @@ impl Desk {
             while let Some(letter) = letters.recv().await {
                 match mail::send(&letter, MAIL).await {
                     Ok(()) => debug!("mail sent: {}", letter.text),
-                    Err(why) => warn!("cannot send the mail \"{}\": {why}", letter.text),
+                    // As ldirectord says it.
+                    Err(why) => match letter.alert.relay {
+                        Some(_) => warn!("failed to send SMTP email message \"{}\": {why}", letter.text),
+                        None => warn!("failed to send email message \"{}\": {why}", letter.text),
+                    },
                 }
             }
         });

@@ -10,7 +10,10 @@
     reason = "also in the functions that the tests share"
 )]
 
+mod alerts;
+mod badinput;
 mod behaviour;
+mod directives;
 mod faults;
 mod managers;
 mod original;

@@ -4,8 +4,10 @@
 //! row in the documentation, and a test here that fails when the difference is gone.
 
 mod arguments;
+mod broken;
 mod commands;
 mod generated;
+mod monitor;
 mod native;
 mod operations;
 mod original;

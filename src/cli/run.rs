@@ -125,14 +125,17 @@ async fn daemon(
     let os = |what: &str, error: &dyn std::fmt::Display| Exit::new(Exit::OS, format!("{what}: {error}"));
     let listener = listen(config.http, manner.port).await?;
     let mut ends = Vec::new();
-    for (kind, name) in [
-        (SignalKind::terminate(), "SIGTERM"),
-        (SignalKind::interrupt(), "SIGINT"),
-        (SignalKind::quit(), "SIGQUIT"),
-    ] {
-        ends.push(signal(kind).map_err(|error| os(&format!("cannot catch {name}"), &error))?);
+    for (kind, name) in
+        [(SignalKind::terminate(), "TERM"), (SignalKind::interrupt(), "INT"), (SignalKind::quit(), "QUIT")]
+    {
+        let end = signal(kind).map_err(|error| os(&format!("cannot catch SIG{name}"), &error))?;
+        ends.push((end, name));
     }
     info!("smtp-director {} with {}: {}", env!("CARGO_PKG_VERSION"), path.display(), config.extent());
+    let speaks = config.log_format == LogFormat::Ldirectord;
+    if speaks {
+        info!("Starting Linux Director of smtp-director with pid: {}", std::process::id());
+    }
     match (&dataplane, config.dataplane) {
         // Somebody may count on the kernel, and on real servers that see the clients' addresses.
         (Chosen::Proxy(_), DataplaneChoice::Auto) => warn!("{why}"),
@@ -177,16 +180,19 @@ async fn daemon(
         path,
         seen,
         autoreload: config.autoreload,
+        speaks,
         callback: config.callback.clone(),
         director: event.clone(),
         maintenance,
         children: family,
     };
     let reloads = tokio::spawn(reloads.serve(hangup, Arc::clone(&manager)));
-    for mut end in ends {
-        let (event, manager) = (event.clone(), Arc::clone(&manager));
+    let (reason, ended) = watch::channel("");
+    for (mut end, name) in ends {
+        let (event, manager, reason) = (event.clone(), Arc::clone(&manager), reason.clone());
         tokio::spawn(async move {
             while end.recv().await.is_some() {
+                reason.send_replace(name);
                 manager.stopping();
                 if event.send(Event::Stop).await.is_err() {
                     return;
@@ -204,6 +210,9 @@ async fn daemon(
     reloads.abort();
     let _ = reloads.await;
     let _ = family_ends.await;
+    if speaks {
+        info!("Linux Director Daemon terminated on signal: {}", *ended.borrow());
+    }
     Ok(())
 }
 
@@ -259,6 +268,8 @@ struct Reloads {
     /// What tells one content of the file from another.
     content: u64,
     autoreload: bool,
+    /// Whether the log is in the words of ldirectord, too.
+    speaks: bool,
     callback: Option<PathBuf>,
     director: mpsc::Sender<Event>,
     /// The maintenance directory, for those who watch it.
@@ -272,7 +283,12 @@ impl Reloads {
         loop {
             let watched = self.autoreload || self.callback.is_some();
             tokio::select! {
-                _ = hangup.recv() => self.seen = look(&self.path),
+                _ = hangup.recv() => {
+                    self.seen = look(&self.path);
+                    if self.speaks {
+                        info!("Reloading Linux Director Daemon config on signal");
+                    }
+                }
                 () = change(&self.path, self.seen), if watched => {
                     self.seen = look(&self.path);
                     let content = content(&self.path);
@@ -349,16 +365,15 @@ async fn follow(mut children: Children, mut wanted: mpsc::Receiver<Vec<PathBuf>>
     children.become_those(&[]).await;
 }
 
-/// What tells one content of a file from another; 0 where there is none to read.
+/// What tells one content of a file from another; 0 where there is none to read. What is no file may have no end.
 fn content(path: &Path) -> u64 {
+    let is_readable = |found: &std::fs::Metadata| found.is_file() && found.len() <= MAX_SIZE;
+    let Some(bytes) = std::fs::metadata(path).ok().filter(is_readable).and_then(|_| std::fs::read(path).ok())
+    else {
+        return 0;
+    };
     let mut hasher = std::hash::DefaultHasher::new();
-    match std::fs::metadata(path)
-        .map(|found| found.is_file() && found.len() <= MAX_SIZE)
-        .and_then(|_| std::fs::read(path))
-    {
-        Ok(bytes) => bytes.hash(&mut hasher),
-        Err(_) => return 0,
-    }
+    bytes.hash(&mut hasher);
     hasher.finish()
 }
 

@@ -3,6 +3,7 @@
 //! Owns [`Diagnostic`], its [`Place`], and the compiler-style report made of them. Refuses to know what any key
 //! means and where the text came from. Never fails: whatever the text holds, the report is printable.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::ops::Range;
 
@@ -74,7 +75,7 @@ pub fn render(path: &str, text: &str, diagnostics: &[Diagnostic]) -> String {
     let path = printable(path);
     let mut report = String::new();
     for Diagnostic { place, message } in diagnostics.iter().take(MOST_SHOWN) {
-        let message = message.lines().map(printable).collect::<Vec<_>>().join("\n");
+        let message = shortened(message).lines().map(printable).collect::<Vec<_>>().join("\n");
         // Writing to a String cannot fail.
         let _ = match place {
             None => writeln!(report, "{path}: error: {message}"),
@@ -94,6 +95,18 @@ pub fn render(path: &str, text: &str, diagnostics: &[Diagnostic]) -> String {
         let _ = writeln!(report, "{path}: error: and {more} more problems");
     }
     report
+}
+
+/// A message without the middle of what it shows, where that is longer than anybody reads.
+fn shortened(message: &str) -> Cow<'_, str> {
+    const LONGEST: usize = 2000;
+    const KEPT: usize = 500;
+    if message.len() <= LONGEST {
+        return message.into();
+    }
+    let end = message.ceil_char_boundary(message.len() - KEPT);
+    let (start, end) = (message.get(..message.floor_char_boundary(KEPT)), message.get(end..));
+    format!("{}…{}", start.unwrap_or(""), end.unwrap_or("")).into()
 }
 
 /// What of a line is shown, how many columns stand before the carets, and how many carets there are.
@@ -143,6 +156,18 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_message_keeps_its_ends() {
+        let long = format!("virtual: \"{}\" has no port", "ä".repeat(100_000));
+        let message = Diagnostic { place: None, message: long };
+        let report = render("f", "", &[message]);
+        assert!(
+            report.starts_with("f: error: virtual: \"ää") && report.ends_with("ä\" has no port\n"),
+            "{report}"
+        );
+        assert!(report.len() < 1100, "{}", report.len());
+    }
 
     fn at(span: Range<usize>, message: &str) -> Diagnostic {
         Diagnostic { place: Some(Place::Text(span)), message: message.into() }

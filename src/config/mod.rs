@@ -14,6 +14,7 @@ pub use diagnostic::{Diagnostic, Place};
 pub(crate) use native::is_host_name;
 pub use outside::{Alert, CommandLine, Facility, LogTarget, Phase, Phases, Relay};
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -155,7 +156,7 @@ pub struct VirtualConfig {
     /// What is run when no real server can serve any more, and when one can again.
     pub fallback_command: Option<CommandLine>,
     /// A file that gets a line for each check.
-    pub monitor_file: Option<PathBuf>,
+    pub monitor_file: Option<MonitorFile>,
     /// Who gets mails about it.
     pub alert: Alert,
     /// What only the proxy dataplane can do.
@@ -170,6 +171,15 @@ impl VirtualConfig {
     pub fn all_off(&self) -> bool {
         !self.reals.is_empty() && self.reals.iter().all(|real| real.off)
     }
+}
+
+/// A file that gets a line for each check of a virtual.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MonitorFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What its lines call a server, where that is not what we would.
+    pub names: BTreeMap<RealId, String>,
 }
 
 /// One real server of one virtual.

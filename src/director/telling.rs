@@ -11,7 +11,7 @@ use std::time::Instant;
 use tracing::{info, warn};
 
 use super::words::{self, Going, Mail};
-use crate::config::{CheckPlan, Config, LogFormat, Phase, VirtualConfig};
+use crate::config::{CheckPlan, Config, LogFormat, Phase, RealConfig, VirtualConfig};
 use crate::health;
 use crate::log;
 use crate::model::{Op, RealId, Table, VirtualId};
@@ -28,12 +28,14 @@ pub(super) struct Teller {
     /// Whether the log is in the words of ldirectord, too.
     speaks: bool,
     phase: Phase,
-    /// Failures in a row of servers that are not down for them.
-    soft: BTreeMap<Arc<CheckPlan>, u32>,
+    /// Failures in a row.
+    failures: BTreeMap<Arc<CheckPlan>, u32>,
     /// When the next mail about a server that is down is due.
     due: BTreeMap<(VirtualId, RealId), Instant>,
     /// Virtuals whose fallback command was told to start.
     started: BTreeSet<VirtualId>,
+    /// Servers of no configuration that were told of: they are still in the table.
+    purged: BTreeSet<(VirtualId, RealId)>,
     /// Monitor files that cannot be written, so that each is told of once.
     lost: BTreeSet<PathBuf>,
 }
@@ -44,19 +46,32 @@ impl Teller {
             desk: Desk::default(),
             speaks: config.log_format == LogFormat::Ldirectord,
             phase: Phase::Starting,
-            soft: BTreeMap::new(),
+            failures: BTreeMap::new(),
             due: BTreeMap::new(),
             started: BTreeSet::new(),
+            purged: BTreeSet::new(),
             lost: BTreeSet::new(),
         }
     }
 
-    /// A new configuration is in force.
-    pub(super) fn reconfigure(&mut self, config: &Config) {
+    /// A new configuration takes the place of that in `state`.
+    pub(super) fn reconfigure(&mut self, state: &State, config: &Config, table: &Table) {
         self.phase = Phase::Reloading;
+        for old in &state.config().virtuals {
+            let new = config.virtuals.iter().find(|v| v.id == old.id);
+            let Some(have) = table.virtuals.get(&old.id) else { continue };
+            let removed =
+                |real: &&RealConfig| words::is_stranger(&real.id, new) && have.reals.contains_key(&real.id);
+            for real in old.reals.iter().filter(removed) {
+                let text = words::purged(&real.id, &old.id, Going::On);
+                self.log(&text);
+                self.mail(old, text);
+                self.purged.insert((old.id, real.id));
+            }
+        }
         let kept: BTreeSet<VirtualId> = config.virtuals.iter().map(|v| v.id).collect();
         self.started.retain(|id| kept.contains(id));
-        self.soft.clear();
+        self.failures.clear();
         self.lost.clear();
     }
 
@@ -73,8 +88,24 @@ impl Teller {
     }
 
     /// A change of the table that was made in `before`.
-    pub(super) fn tell_op(&self, state: &State, op: &Op, before: &Table, going: Going) {
+    pub(super) fn tell_op(&mut self, state: &State, op: &Op, before: &Table, going: Going) {
         let config = state.config().virtuals.iter().find(|v| v.id == *op.virtual_id());
+        let told = match op {
+            Op::SetReal(id, real, _) if words::is_stranger(real, config) => !self.purged.insert((*id, *real)),
+            Op::DeleteReal(id, real) => self.purged.remove(&(*id, *real)),
+            Op::AddReal(id, real, _) | Op::SetReal(id, real, _) => {
+                self.purged.remove(&(*id, *real));
+                false
+            }
+            Op::DeleteVirtual(id) => {
+                self.purged.retain(|(of, _)| of != id);
+                false
+            }
+            Op::AddVirtual(..) | Op::SetVirtual(..) => false,
+        };
+        if told {
+            return;
+        }
         for words in words::of_op(op, before, config, going) {
             self.log(&words.text);
             if let Some(config) = config.filter(|_| words.mail == Mail::Yes) {
@@ -85,29 +116,31 @@ impl Teller {
 
     /// An outcome, before it is taken in.
     pub(super) fn tell_check(&mut self, state: &State, report: &Report) {
-        let failed = report.finding.failed && report.finding.state != health::State::Down;
-        let count = match (failed, self.soft.remove(&report.plan)) {
-            (true, before) => before.unwrap_or(0).saturating_add(1),
-            (false, Some(_)) if !report.finding.failed => 0,
-            (false, _) => u32::MAX,
+        let count = if report.finding.failed {
+            let failures = self.failures.entry(Arc::clone(&report.plan)).or_default();
+            *failures = failures.saturating_add(1);
+            Some(*failures)
+        } else if report.outcome.verdict.is_ok() {
+            self.failures.remove(&report.plan).map(|_| 0)
+        } else {
+            None // nothing follows from it
         };
-        if failed {
-            self.soft.insert(Arc::clone(&report.plan), count);
-        }
         for (config, real) in servers(state, &report.plan) {
-            if let Some(path) = &config.monitor_file {
-                self.monitor(path, &report.plan, report);
+            if let Some(file) = &config.monitor_file {
+                let name = file.names.get(&real).map(String::as_str);
+                self.monitor(&file.path, &words::monitor_line(&report.plan, &report.outcome, name));
             }
             match count {
-                u32::MAX => {}
-                0 => self.log(&words::no_failure(real.0, &config.id)),
-                _ => self.log(&words::soft_failure(real.0, &config.id, (count, report.plan.fall))),
+                Some(0) => self.log(&words::no_failure(real.0, &config.id)),
+                Some(count) if report.finding.state != health::State::Down => {
+                    self.log(&words::soft_failure(real.0, &config.id, (count, report.plan.fall)));
+                }
+                _ => {}
             }
         }
     }
 
-    fn monitor(&mut self, path: &PathBuf, plan: &CheckPlan, report: &Report) {
-        let line = words::monitor_line(plan, &report.outcome);
+    fn monitor(&mut self, path: &PathBuf, line: &str) {
         let time = log::now();
         match log::append(path, format!("[{time}] [{}] {line}\n", std::process::id()).as_bytes()) {
             Ok(()) => drop(self.lost.remove(path)),
@@ -168,9 +201,7 @@ impl Teller {
                 continue;
             };
             self.due.insert(key, now + every);
-            let text = words::inaccessible(&real, &id);
-            self.log(&text);
-            self.mail(config, text);
+            self.mail(config, words::inaccessible(&real, &id));
         }
     }
 
@@ -183,6 +214,7 @@ impl Teller {
     fn mail(&self, config: &VirtualConfig, text: String) {
         let alert = &config.alert;
         if !alert.to.is_empty() && alert.when.has(self.phase) {
+            self.log(&words::alert(&text));
             self.desk.write(Letter { alert: alert.clone(), phase: self.phase, text });
         }
     }

@@ -71,12 +71,13 @@ pub(super) fn of_op(op: &Op, before: &Table, config: Option<&VirtualConfig>, goi
         Op::AddVirtual(..) => quiet(format!("Added virtual server: {vip}")),
         Op::SetVirtual(..) => quiet(format!("Changed virtual server: {vip}")),
         Op::DeleteVirtual(_) => {
-            let reals = before.virtuals.get(id).into_iter().flat_map(|have| have.reals.keys());
-            let purged = |real: &RealId| Words {
-                text: format!("Purged real server ({}): {real} ({vip})", going.word()),
-                mail: Mail::Yes,
-            };
-            let mut all: Vec<Words> = reals.map(purged).collect();
+            // Who has no weight was told of when it lost it, and a fallback is not spoken of.
+            let have = before.virtuals.get(id);
+            let served = have.iter().flat_map(|have| &have.reals).filter(|(real, settings)| {
+                settings.weight.takes_connections() && Who::of(real, config) != Who::Fallback
+            });
+            let purged = |(real, _)| Words { text: purged(real, id, going), mail: Mail::Yes };
+            let mut all: Vec<Words> = served.map(purged).collect();
             all.extend(quiet(format!("Purged virtual server ({}): {vip}", going.word())));
             all
         }
@@ -94,15 +95,20 @@ pub(super) fn of_op(op: &Op, before: &Table, config: Option<&VirtualConfig>, goi
         }
         Op::DeleteReal(_, real) => {
             let had = before.virtuals.get(id).and_then(|have| have.reals.get(real));
-            if had.is_none_or(|had| !had.weight.takes_connections()) {
-                return Vec::new(); // told when its weight went
-            }
-            vec![Words {
-                text: format!("Deleted {}: {real} ({vip})", Who::of(real, config).kind()),
-                mail: Mail::Yes,
-            }]
+            let served = had.is_some_and(|had| had.weight.takes_connections());
+            let text = match Who::of(real, config) {
+                Who::Stranger => purged(real, id, going),
+                who if served => format!("Deleted {}: {real} ({vip})", who.kind()),
+                _ => return Vec::new(), // told when its weight went
+            };
+            vec![Words { text, mail: Mail::Yes }]
         }
     }
+}
+
+/// Whether no configuration has it any more.
+pub(super) fn is_stranger(real: &RealId, config: Option<&VirtualConfig>) -> bool {
+    Who::of(real, config) == Who::Stranger
 }
 
 /// What a destination is to its virtual.
@@ -167,6 +173,16 @@ pub(super) fn no_failure(server: SocketAddr, id: &VirtualId) -> String {
     format!("Resetting soft failure count: {server} ({})", full_place(id))
 }
 
+/// A server is not the daemon's any more.
+pub(super) fn purged(real: &RealId, id: &VirtualId, going: Going) -> String {
+    format!("Purged real server ({}): {real} ({})", going.word(), place(id))
+}
+
+/// A mail is written.
+pub(super) fn alert(text: &str) -> String {
+    format!("emailalert: {text}")
+}
+
 /// A server is down still.
 pub(super) fn inaccessible(real: &RealId, id: &VirtualId) -> String {
     format!("Inaccessible real server: {real} ({})", place(id))
@@ -181,8 +197,9 @@ pub(super) fn fallback_arguments(action: &str, id: &VirtualId) -> [String; 3] {
     [action.to_owned(), place(id), protocol]
 }
 
-/// What a monitor file has of an outcome, after time and process: who was asked, `[up]` or `[down]`, and why.
-pub(super) fn monitor_line(plan: &CheckPlan, outcome: &Outcome) -> String {
+/// What a monitor file has of an outcome, after time and process: who was asked, by the name that was given to it if any, `[up]` or
+/// `[down]`, and why.
+pub(super) fn monitor_line(plan: &CheckPlan, outcome: &Outcome, name: Option<&str>) -> String {
     let target = plan.spec.target;
     let word = match plan.spec.kind {
         Kind::Connect => "connect",
@@ -196,7 +213,10 @@ pub(super) fn monitor_line(plan: &CheckPlan, outcome: &Outcome) -> String {
         // One line, and no column of its own.
         Err(failure) => ("down", failure.to_string().replace('|', "%7c").replace('\n', "%0a")),
     };
-    format!("{word} {tier} {} {} [{state}] {why}", target.ip(), target.port())
+    match name {
+        Some(name) => format!("{name} [{state}] {why}"),
+        None => format!("{word} {tier} {} {} [{state}] {why}", target.ip(), target.port()),
+    }
 }
 
 #[cfg(test)]
@@ -243,6 +263,7 @@ mod tests {
             (true, 8, Some(1), Some(0), "Deleted fallback server: 10.0.0.8:25 (10.0.0.9:25)"),
             (true, 8, Some(0), None, ""),
             (true, 7, Some(5), Some(0), "Purged real server (start): 10.0.0.7:25 (10.0.0.9:25)"),
+            (true, 7, Some(0), None, "Purged real server (start): 10.0.0.7:25 (10.0.0.9:25)"),
             (true, 1, Some(5), Some(5), ""),
         ] {
             let op = match (before, after) {
@@ -253,6 +274,15 @@ mod tests {
             let said = of_op(&op, &with(before, n), Some(&config(quiescent)), Going::On);
             let said: Vec<_> = said.into_iter().map(|words| words.text).collect();
             assert_eq!(said.join("\n"), want, "{op}");
+        }
+    }
+
+    #[test]
+    fn the_end_does_not_speak_of_who_has_no_weight_and_of_the_fallback() {
+        for (n, weight) in [(1, 0), (8, 1)] {
+            let said =
+                of_op(&Op::DeleteVirtual(id()), &with(Some(weight), n), Some(&config(true)), Going::Down);
+            assert_eq!(said.len(), 1, "{said:?}");
         }
     }
 

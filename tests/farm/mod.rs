@@ -4,6 +4,7 @@
 //! Owns the topology and the folder of one farm. Refuses to know how the director decides. Needs root and Postfix,
 //! and a kernel with IPVS only where the table is IPVS's. All addresses exist inside the namespaces only.
 
+pub(crate) mod apache;
 pub(crate) mod director;
 pub(crate) mod host;
 pub(crate) mod ipvs;

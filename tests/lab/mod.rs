@@ -4,6 +4,7 @@
 //! itself and is judged by `/status`. What both must do is written once, in `scenario`. `ipvs_harness` shows that
 //! the lab itself can be believed. `ldirectord` runs the original and ours on the same farm, one after the other. `tests/run` runs everything.
 
+mod article;
 mod doctor;
 mod ipvs_farm;
 mod ipvs_harness;

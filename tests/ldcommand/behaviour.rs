@@ -2,74 +2,25 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
 
 use loadgen::sink::{Sink, SinkConfig};
 
+use super::servers::MailServer;
 use super::{Place, until};
-
-/// Who gets a mail, and its text.
-type Mail = (BTreeSet<String>, String);
-
-/// A mail server that takes each mail of each connection and keeps it, with its envelope.
-struct MailServer {
-    address: SocketAddr,
-    mails: Arc<Mutex<Vec<Mail>>>,
-}
-
-impl MailServer {
-    fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let mails: Arc<Mutex<Vec<_>>> = Arc::default();
-        let kept = Arc::clone(&mails);
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let mut stream = stream.unwrap();
-                stream.write_all(b"220-mx.test\r\n220 ESMTP\r\n").unwrap();
-                let mut to = BTreeSet::new();
-                let mut lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok);
-                while let Some(line) = lines.next() {
-                    let answer = match line.get(..4).unwrap_or_default() {
-                        "RCPT" if line.contains("refused@") => "550 5.1.1 no such user",
-                        "RCPT" => {
-                            to.insert(line.trim_start_matches("RCPT TO:").to_owned());
-                            "250 ok"
-                        }
-                        "DATA" => {
-                            stream.write_all(b"354 go\r\n").unwrap();
-                            let text: Vec<String> = lines.by_ref().take_while(|line| line != ".").collect();
-                            kept.lock().unwrap().push((to.clone(), text.join("\n")));
-                            "250 ok"
-                        }
-                        "QUIT" => "221 bye",
-                        _ => "250 ok",
-                    };
-                    let _ = stream.write_all(format!("{answer}\r\n").as_bytes());
-                }
-            }
-        });
-        Self { address, mails }
-    }
-
-    fn subjects(&self) -> Vec<String> {
-        let mails = self.mails.lock().unwrap();
-        let subject =
-            |text: &str| text.lines().find_map(|line| line.strip_prefix("Subject: ").map(str::to_owned));
-        mails.iter().filter_map(|(_, text)| subject(text)).collect()
-    }
-}
 
 fn sink() -> Sink {
     Sink::start("127.0.0.1:0".parse().unwrap(), SinkConfig::new("real1.example")).unwrap()
 }
 
 pub(super) fn script(path: &Path, text: &str) {
-    fs::write(path, format!("#!/bin/sh\n{text}\n")).unwrap();
+    executable(path, &format!("#!/bin/sh\n{text}\n"));
+}
+
+pub(super) fn executable(path: &Path, text: &str) {
+    fs::write(path, text).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
@@ -83,7 +34,7 @@ async fn each_recipient_gets_each_mail_and_a_refused_one_costs_the_others_nothin
     let alert = format!(
         "[alert]\nto = [\"a@x.test\", \"refused@x.test\", \"b@x.test\"]\nfrom = \"Director <d@x.test>\"\n\
          smtp = \"{}\"\nevery = \"200ms\"\nservice = \"mx\"\ncomment = \"call Ann\"",
-        server.address
+        server.address()
     );
     place.write(&alert, &real(sink.address()));
     assert_eq!(place.code("start"), Some(0));
@@ -97,8 +48,8 @@ async fn each_recipient_gets_each_mail_and_a_refused_one_costs_the_others_nothin
         (server.subjects().iter().filter(|subject| **subject == still).count() > 1).then_some(())
     });
     assert_eq!(place.code("stop"), Some(0));
-    let mails = server.mails.lock().unwrap();
-    for (to, text) in mails.iter() {
+    let mails = server.mails();
+    for (to, text) in &mails {
         assert_eq!(to.iter().map(String::as_str).collect::<Vec<_>>(), ["<a@x.test>", "<b@x.test>"], "{text}");
         for line in ["From: Director <d@x.test>", "Service name: mx", "Comment: call Ann"] {
             assert!(text.lines().any(|found| found == line), "{line}: {text}");
@@ -132,7 +83,7 @@ async fn only_the_phases_that_are_asked_for_are_mailed() {
     let (server, sink, place) = (MailServer::start(), sink(), Place::new("ld-phases"));
     let top = format!(
         "on_exit = \"remove\"\n[alert]\nto = \"a@x.test\"\nwhen = [\"stopping\"]\nsmtp = \"{}\"",
-        server.address
+        server.address()
     );
     place.write(&top, &real(sink.address()));
     assert_eq!(place.code("start"), Some(0));

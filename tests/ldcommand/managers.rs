@@ -15,16 +15,20 @@ use super::{PROGRAM, Place, SERVER, until};
 const DIST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/dist");
 
 /// A link to the program by the name of the command.
-fn link(place: &Place) -> PathBuf {
+pub(super) fn link(place: &Place) -> PathBuf {
     let link = place.path("ldirectord");
     symlink(PROGRAM, &link).unwrap();
     link
 }
 
-fn agent(place: &Place, action: &str) -> Option<i32> {
-    let output = Command::new(format!("{DIST}/ocf/smtp-director"))
+/// What it says; without a configuration it takes the default.
+fn agent(place: &Place, action: &str, configured: bool) -> Option<i32> {
+    let mut command = Command::new(format!("{DIST}/ocf/smtp-director"));
+    if configured {
+        command.env("OCF_RESKEY_configfile", place.path("mail.cf"));
+    }
+    let output = command
         .arg(action)
-        .env("OCF_RESKEY_configfile", place.path("mail.cf"))
         .env("OCF_RESKEY_ldirectord", place.path("ldirectord"))
         .env("LDIRECTORD_RUN_DIR", place.path(""))
         .output()
@@ -46,6 +50,7 @@ fn the_agent_has_the_right_code_for_each_state_and_action() {
         ("running with a wrong file", [0, 0, 2, 0, 2, 0, 0, 7, 3]),
         ("running without its file", [0, 0, 5, 0, 5, 0, 0, 7, 3]),
         ("died", [0, 0, 0, 7, 7, 0, 0, 7, 3]),
+        ("pid of somebody else", [0, 0, 0, 7, 7, 0, 0, 7, 3]),
     ] {
         let place = Place::new(&format!("ocf-{}", state.replace(' ', "-")));
         place.write("", SERVER);
@@ -67,9 +72,23 @@ fn the_agent_has_the_right_code_for_each_state_and_action() {
         if state.contains("no file") || state.contains("without") {
             fs::remove_file(&file).unwrap();
         }
-        let got = ACTIONS.map(|action| agent(&place, action));
+        let mut stranger = super::Stranger::start();
+        if state.starts_with("pid") {
+            fs::write(place.path("ldirectord.mail.cf.pid"), format!("{}\n", stranger.0.id())).unwrap();
+        }
+        let got = ACTIONS.map(|action| agent(&place, action, true));
+        assert_eq!(stranger.0.try_wait().unwrap(), None, "{state}: it lives");
         assert_eq!(got, codes.map(Some), "{state}: {ACTIONS:?}");
     }
+}
+
+#[test]
+fn the_agent_that_is_not_configured_says_that_nothing_runs() {
+    let place = Place::new("ocf-not-configured");
+    link(&place);
+    // Only what starts nothing: the machine may have a file of its own where the default is.
+    let codes = ["meta-data", "monitor", "reload", "stop"].map(|action| agent(&place, action, false));
+    assert_eq!(codes, [0, 7, 7, 0].map(Some));
 }
 
 #[test]
@@ -77,10 +96,15 @@ fn heartbeat_starts_twice_stops_twice_and_reads_what_status_says() {
     let place = Place::new("heartbeat");
     place.write("", SERVER);
     let resource = link(&place); // resource.d/ldirectord; haresources has ldirectord::mail.cf
-    let file = place.path("mail.cf");
     let run = |action: &str| -> Output {
         let mut command = Command::new(&resource);
-        command.arg(&file).arg(action).env("LDIRECTORD_RUN_DIR", place.path("")).stdin(Stdio::null());
+        // A name, and no path: it is looked for in /etc/ha.d, and then taken as it is.
+        command
+            .current_dir(place.path(""))
+            .arg("mail.cf")
+            .arg(action)
+            .env("LDIRECTORD_RUN_DIR", place.path(""))
+            .stdin(Stdio::null());
         command.output().unwrap()
     };
     let runs = || {

@@ -8,6 +8,11 @@ use rustix::process::{Pid, Signal, kill_process};
 
 pub(super) const PROGRAM: &str = "/usr/sbin/ldirectord";
 
+/// The recording one.
+pub(super) fn write_ipvsadm(folder: &Path) {
+    fs::copy(crate::ldirectord::recorder(), folder.join("ipvsadm")).unwrap();
+}
+
 /// One that runs.
 pub(super) struct Original {
     folder: PathBuf,
@@ -18,7 +23,7 @@ impl Original {
     /// Starts it on a file, in a folder that no other one has.
     pub(super) fn start(folder: PathBuf, file: &Path) -> Self {
         fs::create_dir_all(&folder).unwrap();
-        fs::copy(crate::ldirectord::recorder(), folder.join("ipvsadm")).unwrap();
+        write_ipvsadm(&folder);
         let mut command = Command::new(PROGRAM);
         command.arg("-d").arg(file).arg("start").current_dir(&folder);
         let log = File::create(folder.join("said")).unwrap();
@@ -40,13 +45,12 @@ impl Original {
         self.read("operations")
     }
 
-    /// What the table has of a server.
-    pub(super) fn row(&self, server: &str) -> Option<String> {
-        self.read("table").lines().find(|line| line.contains(server)).map(str::to_owned)
-    }
-
     pub(super) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    pub(super) fn wait(&mut self) {
+        self.child.wait().unwrap();
     }
 
     pub(super) fn signal(&self, signal: Signal) {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-use loadgen::sink::Fault;
+use loadgen::sink::{Fault, Sink};
 use smtp_director::config::load::load;
 use smtp_director::dataplane::memory::Memory;
 use smtp_director::dataplane::{Dataplane, Error};
@@ -69,7 +69,8 @@ struct Stage {
 
 impl Stage {
     fn start(place: &Place, table: &Recorder) -> Self {
-        let config = load(&place.path("mail.cf"), []).unwrap();
+        let variables = [("SMTP_DIRECTOR__RESYNC".into(), "1s".into())];
+        let config = load(&place.path("mail.cf"), variables).unwrap();
         let (report, reports) = mpsc::channel(8);
         let (events, inbox) = mpsc::channel(8);
         let (publish, pictures) = watch::channel(Arc::default());
@@ -86,6 +87,12 @@ impl Stage {
     async fn until(&mut self, what: impl Fn(&Snapshot) -> bool) {
         let wait = self.pictures.wait_for(|picture| what(picture));
         tokio::time::timeout(LIMIT, wait).await.expect("it never came").unwrap();
+    }
+
+    /// Waits until the table has been looked at once more.
+    async fn look(&mut self) {
+        self.pictures.mark_unchanged();
+        tokio::time::timeout(LIMIT, self.pictures.changed()).await.expect("it never came").unwrap();
     }
 
     async fn stop(self) {
@@ -155,4 +162,56 @@ async fn a_fallback_for_all_is_one_for_firewall_marks_too() {
         });
         assert_eq!(added, Some(SocketAddr::new([127, 0, 0, 9].into(), port)), "{ops:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_server_that_was_deleted_by_hand_comes_back_with_weight_0_or_not_at_all() {
+    for (readd, back) in [("yes", true), ("no", false)] {
+        let (mut dead, well_one) = (well(), well());
+        dead.stop().await;
+        let place = Place::new(&format!("ld-readd-{readd}"));
+        let server = |sink: &Sink| format!("    real={} masq 7\n", sink.address());
+        place.write_cf(&format!(
+            "quiescent=yes\nreaddquiescent={readd}\ncheckinterval=1\nvirtual=192.0.2.1:25\n    service=smtp\n{}{}",
+            server(&dead),
+            server(&well_one)
+        ));
+        let table = Recorder::default();
+        let mut stage = Stage::start(&place, &table);
+        let has = |server| {
+            table.table().virtuals.values().next().is_some_and(|v| v.reals.contains_key(&RealId(server)))
+        };
+        stage.until(|picture| picture.all_known && picture.in_sync && has(dead.address())).await;
+        // What somebody has deleted it has seen there before.
+        stage.look().await;
+        let id = *table.table().virtuals.keys().next().unwrap();
+        for server in [dead.address(), well_one.address()] {
+            table.0.lock().unwrap().0.table.apply(&Op::DeleteReal(id, RealId(server))).unwrap();
+        }
+        // The one that is well tells that the table was compared.
+        stage.until(|picture| picture.in_sync && has(well_one.address())).await;
+        assert_eq!(has(dead.address()), back, "{readd}");
+        dead.restart().unwrap();
+        stage.until(|_| table.weights(dead.address()).last() == Some(&7)).await;
+        stage.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_daemon_on_the_same_virtual_that_ends_takes_nothing_away_for_long() {
+    let (sink, place) = (well(), Place::new("ld-two"));
+    place.write_cf(&format!(
+        "cleanstop=yes\ncheckinterval=1\nvirtual=192.0.2.1:25\n    service=smtp\n    real={} masq 7\n",
+        sink.address()
+    ));
+    let table = Recorder::default();
+    let has = || table.table().virtuals.values().any(|v| v.reals.values().any(|real| real.weight.0 == 7));
+    let mut one = Stage::start(&place, &table);
+    one.until(|picture| picture.in_sync && has()).await;
+    let mut two = Stage::start(&place, &table);
+    two.until(|picture| picture.all_known && picture.in_sync).await;
+    two.stop().await;
+    assert!(!has(), "it has taken its virtual with it");
+    one.until(|_| has()).await;
+    one.stop().await;
 }

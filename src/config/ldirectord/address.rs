@@ -108,3 +108,81 @@ pub(super) fn written(ip: IpAddr, port: Option<u16>) -> String {
         None => ip.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A resolver that knows a farm of twenty, a host of each family, and one service.
+    struct Few;
+
+    impl Names for Few {
+        fn host(&self, name: &str, _: Family) -> Vec<IpAddr> {
+            match name {
+                "farm" => (1..=20).rev().map(|last| IpAddr::from([192, 0, 2, last])).collect(),
+                "both" => vec![IpAddr::from([192, 0, 2, 9]), "2001:db8::9".parse().unwrap()],
+                _ => Vec::new(),
+            }
+        }
+
+        fn port(&self, name: &str, protocol: Option<Protocol>) -> Option<u16> {
+            (name == "smtp" && protocol != Some(Protocol::Udp)).then_some(25)
+        }
+    }
+
+    #[test]
+    fn of_twenty_addresses_the_lowest_is_taken_and_that_is_said() {
+        let found = host("farm", Family::V4, &Few).unwrap();
+        assert_eq!(found.ip, IpAddr::from([192, 0, 2, 1]));
+        assert_eq!(found.note.unwrap(), "farm has 20 addresses; the lowest, 192.0.2.1, is taken");
+        assert_eq!(
+            host("farm", Family::V6, &Few).unwrap_err(),
+            "\"farm\" has no IPv6 address, or nobody can say which"
+        );
+        assert_eq!(host("both", Family::V6, &Few).unwrap().ip, "2001:db8::9".parse::<IpAddr>().unwrap());
+    }
+
+    #[test]
+    fn an_address_is_of_the_family_of_its_directive() {
+        for (text, family, said) in [
+            ("192.0.2.1", Family::V6, "is IPv4; that is for virtual"),
+            ("[2001:db8::1]", Family::V4, "is IPv6; that is for virtual6"),
+            ("[2001:db8::1", Family::V6, "is not an IPv6 address in brackets"),
+            ("[192.0.2.1]", Family::V6, "is not an IPv6 address in brackets"),
+            ("192.0.2", Family::V4, "is not an IPv4 address of four numbers"),
+            ("300.1.1.1", Family::V4, "is not an IPv4 address of four numbers"),
+            ("", Family::V4, "is not an IPv4 address of four numbers"),
+            ("web_1", Family::V4, "is no address and no host name"),
+            ("nobody", Family::V4, "has no IPv4 address"),
+        ] {
+            let why = host(text, family, &Few).unwrap_err();
+            assert!(why.contains(said), "{text}: {why}");
+        }
+    }
+
+    #[test]
+    fn a_port_is_a_number_or_a_service() {
+        for (text, found) in [("25", 25), ("0", 0), ("smtp", 25), ("0080", 80)] {
+            assert_eq!(port(text, None, &Few), Ok(found), "{text}");
+        }
+        for text in ["", "65536", "25x", "-1", "no", "sm tp"] {
+            assert!(port(text, None, &Few).is_err(), "{text}");
+        }
+        assert!(port("smtp", Some(Protocol::Udp), &Few).is_err());
+    }
+
+    #[test]
+    fn one_colon_stands_between_host_and_port() {
+        for (text, parts) in [
+            ("192.0.2.1:25", ("192.0.2.1", Some("25"))),
+            ("mx.example.com", ("mx.example.com", None)),
+            ("[2001:db8::1]:smtp", ("[2001:db8::1]", Some("smtp"))),
+            ("[2001:db8::1]", ("[2001:db8::1]", None)),
+        ] {
+            assert_eq!(split_port(text), Ok(parts));
+        }
+        for text in ["192.0.2.1::25", "2001:db8::1", ":25", "a:", "[::1", "[::1]25", "[::1]:"] {
+            assert!(split_port(text).is_err(), "{text}");
+        }
+    }
+}

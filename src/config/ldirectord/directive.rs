@@ -221,7 +221,13 @@ pub static DIRECTIVES: [Directive; 51] = [
     row("smtp", (Both, Word), "the local sendmail", "the server that takes the mails", Used),
     row("servicename", (Virtual, Line), "none", "stands in the mails", Used),
     row("comment", (Virtual, Line), "none", "stands in the mails", Used),
-    row("monitorfile", (Virtual, Either), "none", "a file that gets a line for each check", Used),
+    row(
+        "monitorfile",
+        (Virtual, Either),
+        "none",
+        "a file that gets a line for each check, with the server as ldirectord calls it",
+        Used,
+    ),
     row(
         "maintenancedir",
         (Global, Line),
@@ -267,4 +273,31 @@ pub fn table() -> String {
         let _ = writeln!(table, "| `{name}` | {scope} | {default} | {rule} | {fate} |");
     }
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_directive_is_found_by_its_name_and_no_other_is() {
+        for directive in &DIRECTIVES {
+            assert_eq!(find(directive.name).map(|found| found.name), Some(directive.name));
+            assert_eq!(DIRECTIVES.iter().filter(|one| one.name == directive.name).count(), 1);
+        }
+        for name in ["", "Virtual", "virtual ", "reals"] {
+            assert!(find(name).is_none(), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_table_has_a_row_of_five_cells_for_each() {
+        let table = table();
+        let rows: Vec<&str> = table.lines().skip(2).collect();
+        assert_eq!(rows.len(), DIRECTIVES.len());
+        for row in rows {
+            let bars = row.replace("\\|", "").matches('|').count();
+            assert_eq!(bars, 6, "{row}");
+        }
+    }
 }

@@ -9,13 +9,19 @@
 
 mod address;
 pub mod directive;
+mod globals;
 mod import;
 mod lower;
 mod parse;
+mod reals;
+mod said;
 mod server;
 mod service;
+#[cfg(test)]
+mod tests;
 mod texts;
 mod tree;
+mod virtuals;
 
 use std::net::IpAddr;
 

@@ -42,6 +42,9 @@ pub(super) struct Statement {
 /// Blanks of that many columns are what a directive of a virtual begins with; a tab counts as many.
 const INDENT: usize = 4;
 
+/// After so many problems nobody is told what may have been meant: it takes its time, and no report shows it.
+const MOST_GUESSED: usize = 1000;
+
 /// Reads `text`, and says what is wrong with its form.
 pub(super) fn parse(text: &str) -> (File<'_>, Vec<Diagnostic>) {
     let mut parser = Parser {
@@ -129,7 +132,7 @@ impl Parser<'_> {
         };
         let key = line.start..line.start + name.len();
         let Some(directive) = find(name) else {
-            let message = unknown(name, indent);
+            let message = unknown(name, indent, self.problems.len() < MOST_GUESSED);
             self.wrong(key, message);
             return None;
         };
@@ -262,7 +265,7 @@ fn misplaced(directive: &Directive, indent: usize, in_section: bool) -> Option<S
 }
 
 /// What is said to a word that is no directive.
-fn unknown(name: &str, indent: usize) -> String {
+fn unknown(name: &str, indent: usize, guess: bool) -> String {
     const LONGEST: usize = 40;
     let shown = printable(&name.chars().take(60).collect::<String>());
     let lower = name.to_ascii_lowercase();
@@ -276,10 +279,71 @@ fn unknown(name: &str, indent: usize) -> String {
     };
     let meant = DIRECTIVES
         .iter()
-        .filter(fits)
+        .filter(|directive| guess && fits(directive) && name.len() <= LONGEST)
         .map(|directive| (strsim::osa_distance(&lower, directive.name), directive.name))
-        .filter(|(distance, known)| *distance <= 2 && *distance < known.len() && name.len() <= LONGEST)
+        .filter(|(distance, known)| *distance <= 2 && *distance < known.len())
         .min()
         .map(|(_, known)| format!("; did you mean \"{known}\"?"));
     format!("\"{shown}\" is no directive of ldirectord.cf{}", meant.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The statements of a section, or of all.
+    fn said(text: &str) -> Vec<(&'static str, String)> {
+        let (file, problems) = parse(text);
+        assert_eq!(problems, vec![], "{text}");
+        let all = file.globals.iter().chain(
+            file.sections.iter().flat_map(|section| std::iter::once(&section.head).chain(&section.body)),
+        );
+        all.map(|one| (one.directive.name, text[one.value.clone()].to_owned())).collect()
+    }
+
+    #[test]
+    fn values_end_where_they_are_meant_to() {
+        for (line, value) in [
+            ("    checktype=on # always", "on"),
+            ("    request=\"a#b\" # behind", "a#b"),
+            ("\trequest = \"a \"b\"", "a \"b"),
+            ("    real=10.0.0.1:25 gate \"a#b\", \"c\" # one", "10.0.0.1:25 gate \"a#b\", \"c\""),
+            ("      quiescent=yes \t\r", "yes"),
+            ("    servicename=a name # x", "a name"),
+        ] {
+            let text = format!("virtual=192.0.2.1:25\n{line}\n");
+            assert_eq!(said(&text)[1].1, value, "{line}");
+        }
+        assert_eq!(said("emailalertfrom=a#b@example.com # x")[0].1, "a#b@example.com");
+    }
+
+    #[test]
+    fn a_section_ends_at_the_first_column_and_only_there() {
+        let text = "virtual=1\n\n  \n# a\n    real=x\n\t# b\n    checktype=on\nfork=no\nvirtual=2\n";
+        let names: Vec<_> = said(text).into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["fork", "virtual", "real", "checktype", "virtual"]);
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_line_is_said_at_its_place() {
+        for (text, marked, said) in [
+            ("virtual=1\n   real=x", "real", "is indented by 3"),
+            ("real=x", "real", "indent it with four blanks"),
+            ("    real=x", "real", "below no virtual"),
+            ("virtual=1\n    fork=no", "fork", "at the first column"),
+            ("quiescent", "quiescent", "has no value; write"),
+            ("quiescent=", "quiescent", "has no value"),
+            ("logfile=/x", "/x", "needs its quotes"),
+            ("logfile=\"/x", "\"/x", "closing quote"),
+            ("virtual=1\n    checktype=on now", " now", "what is \"now\" for?"),
+            ("timeout=3", "timeout", "took its place"),
+            ("chektimeout=3", "chektimeout", "did you mean \"checktimeout\"?"),
+            ("fork=no\n\0", "\0", "a zero byte"),
+        ] {
+            let (_, problems) = parse(text);
+            let Some(Place::Text(at)) = problems[0].place.clone() else { panic!("{text}") };
+            assert_eq!(&text[at], marked, "{text}");
+            assert!(problems[0].message.contains(said), "{text}: {}", problems[0].message);
+        }
+    }
 }

@@ -163,3 +163,68 @@ fn words(text: &str) -> Result<Vec<(Range<usize>, &str)>, Wrong> {
     }
     Ok(words)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Nobody;
+
+    impl Names for Nobody {
+        fn host(&self, _: &str, _: Family) -> Vec<IpAddr> {
+            Vec::new()
+        }
+
+        fn port(&self, name: &str, _: Option<Protocol>) -> Option<u16> {
+            (name == "smtp").then_some(25)
+        }
+    }
+
+    #[test]
+    fn all_that_a_real_line_can_say_is_read() {
+        let text = "10.0.0.1->10.0.0.3:smtp masq 7 \"a b 9\", \"c, d\" u:9 l:3";
+        let found = real(text, Family::V4, &Nobody).unwrap();
+        let pair = Some(("a b 9".to_owned(), "c, d".to_owned()));
+        let (from, to) = ([10, 0, 0, 1].into(), Some([10, 0, 0, 3].into()));
+        let (lower, upper) = (Some(3), Some(9));
+        let want =
+            Real { from, to, port: Some(25), forward: "masq", weight: 7, pair, lower, upper, notes: vec![] };
+        assert_eq!(found, want);
+        let least = real("[::1]  gate", Family::V6, &Nobody).unwrap();
+        assert_eq!((least.port, least.weight, least.pair, least.lower), (None, 1, None, None));
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_server_is_marked() {
+        for (text, marked, said) in [
+            ("10.0.0.1:25", "10.0.0.1:25", "how to forward is missing"),
+            ("10.0.0.1 route", "route", "no way to forward"),
+            ("10.0.0.1 gate x", "x", "no whole number"),
+            ("10.0.0.1 gate 1 2", "2", "what is \"2\" for?"),
+            ("10.0.0.1 gate l:", "l:", "no whole number"),
+            ("10.0.0.1 gate u:-1", "u:-1", "no whole number"),
+            ("10.0.0.1 gate 99999999999999999999", "99999999999999999999", "no whole number"),
+            ("10.0.0.1 gate \"a\"", "10.0.0.1 gate \"a\"", "needs its answer"),
+            ("10.0.0.1 gate \"a\" \"b\" \"c\"", "\"c\"", "one pair"),
+            ("10.0.0.1 gate \"a", "\"a", "closing quote"),
+            ("10.0.0.3->10.0.0.1 gate", "10.0.0.3->10.0.0.1", "runs backwards"),
+            ("10.0.0.1::25 gate", "10.0.0.1::25", "colons"),
+        ] {
+            let (at, why) = real(text, Family::V4, &Nobody).unwrap_err();
+            assert_eq!(&text[at], marked, "{why}");
+            assert!(why.contains(said), "{text}: {why}");
+        }
+        let (_, why) = real("[::1]->[::3] gate", Family::V6, &Nobody).unwrap_err();
+        assert!(why.contains("a range of IPv6"), "{why}");
+    }
+
+    #[test]
+    fn a_fallback_is_a_server_and_how_to_reach_it() {
+        let found = |text| fallback(text, (Family::V4, None), &Nobody).map(|one| (one.port, one.forward));
+        assert_eq!(found("127.0.0.1"), Ok((None, "gate")));
+        assert_eq!(found("127.0.0.1:smtp ipip"), Ok((Some(25), "ipip")));
+        for text in ["", "127.0.0.1 somehow", "127.0.0.1 gate 1", "[::1]"] {
+            assert!(found(text).is_err(), "{text}");
+        }
+    }
+}

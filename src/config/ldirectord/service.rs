@@ -4,8 +4,8 @@
 //! to know files and tables. Problems go to the [`Said`] that was asked.
 
 use super::address::{host, port, split_port};
-use super::lower::Said;
 use super::parse::Statement;
+use super::said::Said;
 use super::server::Real;
 use super::texts::{escaped, pattern};
 use super::tree::{Node, Table};
@@ -56,6 +56,7 @@ pub(super) struct Service {
     own_port: Option<u16>,
     has_checkport: bool,
     family: Family,
+    protocol: Protocol,
     virtualhost: Option<String>,
     /// The table that holds for all servers.
     pub(super) table: Table,
@@ -92,6 +93,7 @@ impl Service {
             own_port,
             has_checkport: false,
             family: of.family,
+            protocol: of.protocol,
             virtualhost: said.below("virtualhost").map(|statement| said.value(statement).to_owned()),
             table: Table::default(),
         };
@@ -347,6 +349,22 @@ impl Service {
             }
             Some(port) if port != own => Ok(Some(port)),
             _ => Ok(None),
+        }
+    }
+
+    pub(super) fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    /// What a monitor file calls these checks.
+    pub(super) fn monitored(&self, said: &Said<'_>) -> String {
+        let way = said.below("checktype").map_or("negotiate", |statement| said.value(statement));
+        let command = said.below("checkcommand").map_or("/bin/true", |statement| said.value(statement));
+        match way {
+            "negotiate" => format!("negotiate:{}", self.word),
+            "external" | "external-perl" => format!("{way}:{command}"),
+            way if way.starts_with(|c: char| c.is_ascii_digit()) => format!("combined:{}", self.word),
+            way => way.to_owned(),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Texts that Perl and its libraries read otherwise than we do: paths of URLs, and regular expressions.
+//! Texts that Perl and its libraries read or write otherwise than we do: paths of URLs, regular expressions, names of servers.
 //!
 //! Owns how each is said so that it means here what it meant there. Refuses to know where they stand. Cannot fail.
 
@@ -37,6 +37,21 @@ pub(super) fn pattern(text: &str) -> String {
     out
 }
 
+/// A text of parts with colons between, as a monitor file has it: blanks between, and none of the backslashes.
+pub(super) fn parted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut was_colon = false;
+    for one in text.chars().filter(|one| *one != '\\') {
+        match one {
+            ':' if was_colon => {}
+            ':' => out.push(' '),
+            _ => out.push(one),
+        }
+        was_colon = one == ':';
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -64,6 +79,17 @@ mod tests {
             (r"\", r"\"),
         ] {
             assert_eq!(pattern(text), said);
+        }
+    }
+
+    #[test]
+    fn parts_have_one_blank_between() {
+        for (text, said) in [
+            ("negotiate:http:tcp", "negotiate http tcp"),
+            (r"80::25:1:gate:/a\b:", "80 25 1 gate /ab "),
+            ("80:::1:masq:/ a: b:c", "80 1 masq / a  b c"),
+        ] {
+            assert_eq!(parted(text), said);
         }
     }
 }

@@ -2,8 +2,10 @@
 //!
 //! Owns their syntax and the merge of the two levels at which a mail is spoken of. Refuses to know how a mail is sent.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
+use checks::external::bracketed;
 use checks::smtp::is_mailbox;
 use config::ValueKind;
 
@@ -135,7 +137,7 @@ fn relay(raw: &Raw<'_>) -> Result<Relay, String> {
     let want = "a mail server such as \"mail.example.com\", \"192.0.2.1:2525\" or \"[2001:db8::1]:25\"";
     let text = text(raw, want)?;
     let wrong = || format!("{} is not {want}", raw.shown());
-    if text.parse::<std::net::IpAddr>().is_ok() {
+    if text.parse::<IpAddr>().is_ok() {
         return Ok(Relay { host: text.to_owned(), port: PORT });
     }
     let (host, port) = match text.parse::<std::net::SocketAddr>() {
@@ -145,7 +147,7 @@ fn relay(raw: &Raw<'_>) -> Result<Relay, String> {
             None => (text.to_owned(), PORT),
         },
     };
-    let good = port != 0 && (host.parse::<std::net::IpAddr>().is_ok() || is_host_name(&host));
+    let good = port != 0 && (host.parse::<IpAddr>().is_ok() || is_host_name(&host));
     if good { Ok(Relay { host, port }) } else { Err(wrong()) }
 }
 
@@ -182,10 +184,36 @@ pub(super) fn command_line(raw: &Raw<'_>) -> Result<CommandLine, String> {
     }
 }
 
+/// What the lines of a monitor file call a server, around its address.
+#[derive(Clone, Debug)]
+pub(super) struct Name([String; 2]);
+
+impl Name {
+    /// The name of the server at that address, in which a colon is a blank.
+    pub(super) fn of(&self, ip: IpAddr) -> String {
+        let Self([before, behind]) = self;
+        let address = bracketed(ip).split(':').filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ");
+        format!("{before} {address} {behind}")
+    }
+}
+
+/// `monitor_as`, for the lines that scripts of ldirectord read.
+pub(super) fn monitor_as(raw: &Raw<'_>) -> Result<Name, String> {
+    let want = "a list of two texts, before the address and behind it, such as [\"negotiate smtp tcp\", \"25 1 gate / \"]";
+    match texts(raw, want)?.as_slice() {
+        &[before, behind] if !before.contains('\n') && !behind.contains('\n') => {
+            Ok(Name([before.to_owned(), behind.to_owned()]))
+        }
+        _ => Err(format!("{} is not {want}", raw.shown())),
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
-    use crate::config::{Config, OnExit};
+    use crate::config::{Config, MonitorFile, OnExit};
 
     fn farm(top: &str, of_virtual: &str) -> Result<Config, Vec<String>> {
         let text = format!(
@@ -240,7 +268,10 @@ mod tests {
         let command = one.fallback_command.clone().unwrap();
         assert_eq!(command.program, std::path::PathBuf::from("/usr/local/sbin/on-fallback"));
         assert_eq!(command.arguments, ["web"]);
-        assert_eq!(one.monitor_file, Some("/var/log/mail.monitor".into()));
+        assert_eq!(
+            one.monitor_file,
+            Some(MonitorFile { path: "/var/log/mail.monitor".into(), names: BTreeMap::new() })
+        );
         assert_eq!(farm("on_exit = \"remove\"", "").unwrap().virtuals[0].on_exit, OnExit::Remove);
         assert_eq!(farm("log_to = \"/var/log/x\"", "").unwrap().log_to, LogTarget::File("/var/log/x".into()));
         assert_eq!(farm("log_to = \"stdout\"", "").unwrap().log_to, LogTarget::Stdout);
@@ -312,5 +343,16 @@ mod tests {
             "{problems:?}"
         );
         assert!(problems.iter().any(|p| p.contains("or \"off\"")), "{problems:?}");
+    }
+
+    #[test]
+    fn a_server_is_called_as_scripts_of_ldirectord_know_it() {
+        let text = "[[virtual]]\naddress = \"[2001:db8::25]:25\"\nmonitor_file = \"/m\"\nreal = [{ address = \"2001:db8::1\", \
+            monitor_as = [\"negotiate smtp tcp\", \"25 1 gate / \"] }, { address = \"::2\" }]\n";
+        let config = super::super::lower(text, &[], "director.test").unwrap();
+        let names = &config.virtuals[0].monitor_file.as_ref().unwrap().names;
+        assert_eq!(names.values().collect::<Vec<_>>(), ["negotiate smtp tcp [2001 db8 1] 25 1 gate / "]);
+        let wrong = text.replace("\"25 1 gate / \"", "\"a\\nb\"");
+        assert!(super::super::lower(&wrong, &[], "director.test").is_err());
     }
 }

@@ -12,14 +12,16 @@ use super::canary::{self, Wanted};
 use super::check::CheckLayer;
 use super::fields::{Fields, Raw, Setting};
 use super::law;
-use super::outside::{AlertLayer, command_line};
+use super::outside::{AlertLayer, command_line, monitor_as};
 use super::reals::{Route, Service};
 use super::steps::file;
 use super::values::{boolean, duration, name, seconds, socket_address, text, whole, word};
 use super::vocabulary::{ALERT, CANARY, CHECK, REAL};
 use super::{Farm, ON_EXITS};
 use crate::config::diagnostic::Place;
-use crate::config::{DataplaneChoice, ProxyOptions, ProxyProtocol, RealConfig, Tier, VirtualConfig};
+use crate::config::{
+    DataplaneChoice, MonitorFile, ProxyOptions, ProxyProtocol, RealConfig, Tier, VirtualConfig,
+};
 use crate::model::{
     Family, Granularity, Persistence, Protocol, Scheduler, SchedulerFlags, VirtualId, VirtualSettings, Weight,
 };
@@ -83,8 +85,14 @@ pub(super) fn lower<'a>(fields: &Fields<'_>, farm: &'a Farm<'a>) -> Option<Lower
         );
     }
     let mut reals = Vec::new();
+    let mut names = BTreeMap::new();
     for real in fields.tables("real", &REAL) {
-        reals.extend(service.lower_real(&real));
+        let name = real.read("monitor_as", monitor_as);
+        let lowered = service.lower_real(&real);
+        if let Some((name, _)) = name.given() {
+            names.extend(lowered.iter().map(|real| (real.id, name.of(real.id.0.ip()))));
+        }
+        reals.extend(lowered);
     }
     let fallback = service.lower_fallback(fields);
     if farm.dataplane != Some(DataplaneChoice::Proxy) {
@@ -110,7 +118,7 @@ pub(super) fn lower<'a>(fields: &Fields<'_>, farm: &'a Farm<'a>) -> Option<Lower
             on_exit,
             fallback,
             fallback_command: command.given().map(|(command, _)| command.clone()),
-            monitor_file: monitor_file.given().map(|(path, _)| path.clone()),
+            monitor_file: monitor_file.given().map(|(path, _)| MonitorFile { path: path.clone(), names }),
             alert,
             proxy,
             reals,

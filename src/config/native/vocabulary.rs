@@ -79,6 +79,7 @@ pub(super) static REAL: Scope = Scope {
         "upper_threshold",
         "lower_threshold",
         "queue",
+        "monitor_as",
         "check",
     ],
 };

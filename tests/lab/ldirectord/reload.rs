@@ -54,12 +54,23 @@ fn a_file_that_changes_changes_the_table() {
         turn.point("what stays stays", "TCP 10.99.0.100:81 wrr 10.99.0.13:80=7");
 
         turn.start(&format!("cleanstop=no\n{}", virtual_80(&both)));
-        turn.point(
-            "what is not in the file is left alone",
-            "TCP 10.99.0.100:80 rr 11=1 12=2\nTCP 10.99.0.100:81 wrr 10.99.0.13:80=7",
+        let both_and_other = "TCP 10.99.0.100:80 rr 11=1 12=2\nTCP 10.99.0.100:81 wrr 10.99.0.13:80=7";
+        turn.point("what is not in the file is left alone", both_and_other);
+        turn.ipvsadm("-e -t 10.99.0.100:80 -r 10.99.0.11:80 -g -w 9");
+        turn.difference(
+            "a weight set by hand",
+            ("TCP 10.99.0.100:80 rr 11=9 12=2\nTCP 10.99.0.100:81 wrr 10.99.0.13:80=7", both_and_other),
         );
+        turn.ipvsadm("-e -t 10.99.0.100:80 -r 10.99.0.11:80 -g -w 1");
         turn.stop();
-        turn.point("all stays", "TCP 10.99.0.100:80 rr 11=1 12=2\nTCP 10.99.0.100:81 wrr 10.99.0.13:80=7");
+        turn.point("all stays", both_and_other);
+
+        turn.kill(&[13], 80);
+        turn.start(&quiet(&virtual_80(&["12:80 gate 3", "13:80 gate"])));
+        turn.point(
+            "the table is taken over",
+            "TCP 10.99.0.100:80 rr 12=3 13=0\nTCP 10.99.0.100:81 wrr 10.99.0.13:80=7",
+        );
     });
 }
 
