@@ -24,9 +24,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use crate::scratch::Folder;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_smtp-director");
-const LIMIT: Duration = Duration::from_secs(20);
+pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 
-fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     while start.elapsed() < LIMIT {
         if let Some(found) = look() {

@@ -25,26 +25,14 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
 
 use loadgen::sink::{Sink, SinkConfig};
 use rustix::process::{Pid, Signal, kill_process};
 
+pub(crate) use crate::daemon::{LIMIT, until};
 use crate::scratch::Folder;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_smtp-director");
-const LIMIT: Duration = Duration::from_secs(20);
-
-pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let start = Instant::now();
-    while start.elapsed() < LIMIT {
-        if let Some(found) = look() {
-            return found;
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    panic!("{what} never came");
-}
 
 /// A folder with a file, pid files and a log, whose daemons end with it.
 pub(crate) struct Place {

@@ -96,7 +96,7 @@ fn lower_real(
 /// servers are known to be one, with blanks between its parts.
 fn monitored(said: &Said<'_>, real: &Real, service: &Service) -> [String; 2] {
     let value = |name: &str| said.below(name).map_or("", |statement| said.value(statement));
-    let protocol = match (said.is_address(), service.protocol()) {
+    let protocol = match (said.is_address, service.protocol()) {
         (false, _) => "fwm",
         (true, Protocol::Tcp) => "tcp",
         (true, Protocol::Udp) => "udp",

@@ -22,6 +22,7 @@ pub(super) struct Said<'a> {
     pub(super) globals: &'a BTreeMap<&'static str, &'a Statement>,
     pub(super) head: Option<&'a Statement>,
     pub(super) body: BTreeMap<&'static str, &'a Statement>,
+    /// Whether the virtual is an address, and no firewall mark.
     pub(super) is_address: bool,
     pub(super) names: &'a dyn Names,
     pub(super) problems: &'a RefCell<Vec<Diagnostic>>,
@@ -50,11 +51,6 @@ impl<'a> Said<'a> {
 
     pub(super) fn value(&self, statement: &Statement) -> &'a str {
         self.file.text.get(statement.value.clone()).unwrap_or("")
-    }
-
-    /// Whether the virtual is an address, and no firewall mark.
-    pub(super) fn is_address(&self) -> bool {
-        self.is_address
     }
 
     pub(super) fn problem(&self, at: Range<usize>, message: String) {

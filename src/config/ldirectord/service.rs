@@ -419,7 +419,7 @@ fn way<'a>(said: &Said<'a>, protocol: Protocol, service: &str) -> (Way, Option<(
     let way = match said.value(statement) {
         "negotiate" => Way::Negotiate,
         // A datagram shows nothing.
-        "connect" if protocol == Protocol::Udp && said.is_address() => Way::Ping,
+        "connect" if protocol == Protocol::Udp && said.is_address => Way::Ping,
         "connect" => Way::Connect,
         "ping" => Way::Ping,
         "external" => Way::External,

@@ -189,7 +189,7 @@ fn put_balance(said: &Said<'_>, family: Family, protocol: Protocol, table: &mut 
     if let Some(statement) = said.below("ops")
         && said.flag(statement)
     {
-        if protocol == Protocol::Udp && said.is_address() {
+        if protocol == Protocol::Udp && said.is_address {
             table.put(statement, "one_packet", Node::Flag(true));
         } else {
             table.note("ops=yes: for udp only");
